@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""`python -m capstan`."""
+
+from capstan.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What goes into an image: a `Plan` from a program, a script or a Capstanfile.
+
+Order, later ones over earlier ones: the tree of `base`, `rootfs`, `files`, `--include`; then the
+program with its libraries, the libraries of all ELF files that were added, and the standard files
+where nothing took their place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import posixpath
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from capstan import capstanfile, proc
+from capstan.build import base, elf, program
+from capstan.build.closure import Closure
+from capstan.build.rootfs import Tree, unreadable
+from capstan.capstanfile import Capstanfile
+from capstan.errors import BuildError, UsageError
+from capstan.manifest import RunConfig
+from capstan.store import Store
+
+CAPSTANFILE = "Capstanfile"
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """What the command line said about a build.
+
+    With `reuse`, an image made earlier from the same files is taken instead of a new one, and only
+    a given name is stored; without it the image always has a name.
+    """
+
+    name: str | None = None
+    capstanfile: Path | None = None
+    root: Path = Path("/")
+    include: tuple[str, ...] = ()
+    compress: bool = True
+    reuse: bool = False
+
+
+@dataclass(slots=True)
+class Plan:
+    """All that goes into an image, before a byte of it is written."""
+
+    tree: Tree
+    config: RunConfig
+    name: str
+    created: int
+
+
+def collect(path: Path, args: Sequence[str], options: BuildOptions) -> Plan:
+    """The files and the configuration of the image for `path`.
+
+    Raises:
+        CapstanError: something is missing, damaged or misspelt.
+    """
+    epoch = source_date_epoch()
+    root = options.root.absolute()
+    if not root.is_dir():
+        raise UsageError(f"--root {options.root}: not a directory", hint="name an existing one")
+    spec = _capstanfile(path, options)
+    tree = Tree(root.resolve())
+    parent = None
+    if spec is not None:
+        parent = _collect_capstanfile(tree, spec)
+        argv, name = spec.cmdline, spec.folder.resolve().name
+    else:
+        argv, name = (program.guest_path(tree, path),), path.stem
+    config = _config(spec, parent or RunConfig(()))
+    _add_includes(tree, options.include)
+    closure = Closure(tree, config.env)
+    line = program.add_command(
+        closure, argv, search_path=config.env.get("PATH"), workdir=config.workdir
+    )
+    _close_included(tree, closure)
+    program.warn_python(tree, line[0])
+    tree.add_standard()
+    tree.make_dir(config.workdir)
+    config = dataclasses.replace(config, argv=(*line, *args))
+    return Plan(tree, config, name, tree.finish(epoch))
+
+
+def source_date_epoch() -> int | None:
+    """SOURCE_DATE_EPOCH in seconds, None when it is not set."""
+    text = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 11:
+        raise UsageError(f"SOURCE_DATE_EPOCH={text}: not a number of seconds", hint="unset it")
+    return int(text)
+
+
+def _capstanfile(path: Path, options: BuildOptions) -> Capstanfile | None:
+    """The Capstanfile that `path` and `--file` mean, None when `path` is a program."""
+    if options.capstanfile is not None:
+        folder = path if path.is_dir() else None
+        if folder is None:
+            raise UsageError(f"{path}: with --file, name the directory it is about", hint="use .")
+        return capstanfile.load(options.capstanfile, folder)
+    if path.is_dir():
+        if not (path / CAPSTANFILE).is_file():
+            raise UsageError(
+                f"{path} has no {CAPSTANFILE}",
+                hint=f"write {path / CAPSTANFILE}, name another one with -f, or name a program",
+            )
+        return capstanfile.load(path / CAPSTANFILE)
+    named = path.name.startswith(CAPSTANFILE) or path.suffix in {".yaml", ".yml"}
+    return capstanfile.load(path) if named and path.is_file() else None
+
+
+def _collect_capstanfile(tree: Tree, spec: Capstanfile) -> RunConfig | None:
+    """Put what the Capstanfile names into `tree`; the configuration of its base."""
+    if spec.build:
+        status = proc.run_visible(spec.build, cwd=spec.folder)
+        if status != 0:
+            raise BuildError(
+                f"{spec.path}: build: `{' '.join(spec.build)}` ended with status {status}",
+                hint=f"run it in {spec.folder} and mend what it says",
+            )
+    parent = None
+    if spec.base is not None:
+        image = Store().open(spec.base)
+        base.restore(tree, image)
+        parent = image.manifest.config
+    if spec.rootfs is not None:
+        if not spec.rootfs.is_dir():
+            raise BuildError(f"{spec.path}: rootfs: {spec.rootfs} is not a directory")
+        tree.graft("/", os.fspath(spec.rootfs))
+    for guest, host in spec.files.items():
+        _add_file(tree, spec, guest, host)
+    return parent
+
+
+def _add_file(tree: Tree, spec: Capstanfile, guest: str, host: str) -> None:
+    beside = spec.folder / (Path(guest).name if host == "&" else host)
+    if host == "&" and not posixpath.lexists(beside):
+        host = guest
+    elif not host.startswith("/"):
+        if not beside.exists():
+            raise BuildError(
+                f"{spec.path}: files: {guest}: {beside} does not exist",
+                hint="host paths are relative to the folder of the Capstanfile, or absolute",
+            )
+        tree.graft(guest, os.fspath(beside))
+        return
+    found = tree.find(host)
+    if host == guest and found is not None and found.node is None:
+        tree.add(host, recurse=True)
+        _add_link_targets(tree, host)
+    elif found is not None and found.host is not None:
+        tree.graft(guest, found.host)
+    else:
+        raise BuildError(
+            f"{spec.path}: files: {guest}: {tree.name(host)} does not exist",
+            hint="host paths are relative to the Capstanfile, or absolute",
+        )
+
+
+def _add_includes(tree: Tree, patterns: tuple[str, ...]) -> None:
+    """Add what the globs match, at its own place."""
+    import glob
+
+    for pattern in patterns:
+        absolute = pattern if tree.host_root else posixpath.abspath(pattern)
+        matches = glob.glob(  # noqa: PTH207
+            absolute.lstrip("/"),
+            root_dir=tree.host_root or "/",
+            recursive=True,
+            include_hidden=True,
+        )
+        if not matches:
+            raise BuildError(
+                f"--include {pattern}: no file matches",
+                hint="quote the pattern and name files as they are under the root",
+            )
+        done = "//"
+        for match in sorted(matches):
+            if match.startswith(done):
+                continue
+            done = f"{match.rstrip('/')}/"
+            tree.add(f"/{match}", recurse=True)
+            _add_link_targets(tree, f"/{match}")
+
+
+def _add_link_targets(tree: Tree, top: str) -> None:
+    """Add the files that links below `top` lead to outside of it."""
+    found = tree.find(top)
+    if found is None or found.node is None or not found.is_dir:
+        return
+    for path, node in list(tree.files(found.node, found.path)):
+        if stat.S_ISLNK(node.mode) and tree.find(path, lower=False) is None:
+            target = tree.find(path)
+            if target is not None and target.is_file:
+                tree.add(path)
+
+
+def _close_included(tree: Tree, closure: Closure) -> None:
+    """Add the libraries that the programs and libraries already in the tree need."""
+    wanted = []
+    for path, node in tree.files():
+        if not stat.S_ISREG(node.mode) or not isinstance(node.source, Path):
+            continue
+        if not node.mode & 0o111 and ".so" not in path.rpartition("/")[2]:
+            continue
+        try:
+            with node.source.open("rb") as file:
+                if elf.is_elf(file.read(4)):
+                    wanted.append(path)
+        except OSError as err:
+            raise unreadable(node.source, err) from err
+    closure.add_plugins(wanted)
+
+
+def _config(spec: Capstanfile | None, parent: RunConfig) -> RunConfig:
+    """The configuration but for the command line; what is not said is as in the base image."""
+    if spec is None:
+        return parent
+    return RunConfig(
+        argv=spec.cmdline,
+        env={**parent.env, **spec.env},
+        workdir=spec.workdir or parent.workdir,
+        memory=spec.memory or parent.memory,
+        cpus=spec.cpus or parent.cpus,
+        ports=spec.ports or parent.ports,
+        volumes=spec.volumes or parent.volumes,
+    )

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""From a program, script or Capstanfile to an image in the store.
+
+`collect` finds the files (`Plan`), `assemble` writes pool, header, manifest and kernel. The same
+input gives the same bytes: the image's time is SOURCE_DATE_EPOCH, or else the newest time among
+its files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from capstan import __version__, manifest, paths, ref
+from capstan.build import base, elf
+from capstan.build.collect import BuildOptions, Plan, collect
+from capstan.build.rootfs import Tree, unreadable
+from capstan.errors import BuildError, CapstanError
+from capstan.manifest import ImageManifest, KernelInfo, PoolInfo
+from capstan.store import Header, Store, StoredImage
+
+if TYPE_CHECKING:
+    from capstan.build.zfs.tree import Node
+
+__all__ = ["BuildOptions", "Kernel", "Plan", "build_path", "collect", "resolve_or_build"]
+
+Progress = Callable[[int, int], None]
+Notify = Callable[[str], None]
+
+RACY_NS = 2 * 10**9
+RESERVED_POOLS = ("mirror", "raidz", "draid", "spare", "log")
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """The guest kernel's bytes."""
+
+    data: bytes
+    sha256: str
+
+
+def build_path(
+    path: Path,
+    args: Sequence[str] = (),
+    options: BuildOptions | None = None,
+    progress: Progress | None = None,
+    notify: Notify | None = None,
+) -> StoredImage:
+    """The image made from the program, script, directory or Capstanfile `path`.
+
+    `args` become part of the image's command line. `notify` is called with each warning.
+
+    Raises:
+        CapstanError: it cannot be made; nothing was stored.
+    """
+    options = options or BuildOptions()
+    name = ref.parse(options.name) if options.name else None
+    kernel = load_kernel()
+    try:
+        plan = collect(path, args, options)
+    except OSError as err:
+        raise unreadable(os.fsdecode(err.filename or path), err) from err
+    for warning in plan.tree.warnings:
+        if notify is not None:
+            notify(warning)
+    default = ref.from_file_name(plan.name)
+    title = str(name or default)
+    if name is None and not options.reuse:
+        name = default
+    key = content_key(plan, kernel, title, options)
+    store = Store()
+    if options.reuse:
+        hit = store.cached_build(key)
+        if hit is not None:
+            return hit if name is None else store.label(hit, name)
+
+    def write(out: BinaryIO) -> ImageManifest:
+        return assemble(
+            plan, kernel, out, title=title, compress=options.compress, progress=progress
+        )
+
+    try:
+        return store.put(write, name=name, key=key, notes={base.INDEX: base.dump(plan.tree)})
+    except OSError as err:
+        raise _write_error(err, store) from err
+
+
+def resolve_or_build(
+    target: str,
+    options: BuildOptions | None = None,
+    progress: Progress | None = None,
+    notify: Notify | None = None,
+) -> StoredImage:
+    """The image called `target`, or the one made from the file or directory `target`.
+
+    Without a "/" a name of the store comes first. A build is reused while its files are the same.
+
+    Raises:
+        CapstanError: neither, or the build failed.
+    """
+    options = dataclasses.replace(options or BuildOptions(), reuse=True)
+    path = Path(target)
+    if "/" not in target and options.capstanfile is None:
+        image = Store().find(target)
+        if image is not None:
+            if path.exists() and notify is not None:
+                notify(f"{target} is also a file here: taking the image, ./{target} means the file")
+            return image
+        if not path.exists():
+            raise CapstanError(
+                f"there is no image and no file called {target}",
+                hint="`capstan images` lists the images; a program is named by its path",
+            )
+    return build_path(path, (), options, progress, notify)
+
+
+# --- the image ---------------------------------------------------------------------------------
+
+
+def load_kernel() -> Kernel:
+    """The guest kernel for new images.
+
+    Raises:
+        BuildError: there is none, or it cannot be one.
+    """
+    path = paths.guest_kernel()
+    try:
+        data = path.read_bytes()
+    except OSError as err:
+        raise BuildError(
+            f"guest kernel {path}: {os.strerror(err.errno or 0)}", hint="check CAPSTAN_KERNEL"
+        ) from err
+    if not elf.is_elf(data) or len(data) > manifest.KERNEL_MAX:
+        limit = manifest.KERNEL_MAX >> 20
+        raise BuildError(
+            f"guest kernel {path}: not an ELF file of at most {limit} MiB",
+            hint="use the stripped guest/build/kernel.elf",
+        )
+    return Kernel(data, hashlib.sha256(data).hexdigest())
+
+
+def assemble(
+    plan: Plan,
+    kernel: Kernel,
+    out: BinaryIO,
+    *,
+    title: str,
+    compress: bool = True,
+    progress: Progress | None = None,
+) -> ImageManifest:
+    """Write the whole image to `out`; the manifest inside it."""
+    from capstan.build.zfs.writer import write_pool
+
+    pool_name = pool_name_for(title.partition(":")[0])
+    pool = write_pool(
+        plan.tree.root,
+        out,
+        name=pool_name,
+        created=plan.created,
+        compress=compress,
+        progress=_counter(plan.tree, progress) if progress is not None else None,
+    )
+    description = ImageManifest(
+        name=title,
+        created=plan.created,
+        config=plan.config,
+        kernel=KernelInfo(kernel.sha256, len(kernel.data)),
+        pool=PoolInfo(pool_name, pool.guid, pool.size),
+        files=pool.files,
+    )
+    text = description.to_json()
+    if len(text) > manifest.MANIFEST_MAX:
+        raise BuildError(f"the manifest takes {len(text)} bytes, at most {manifest.MANIFEST_MAX}")
+    header = Header(
+        len(text),
+        len(kernel.data),
+        hashlib.sha256(text).digest(),
+        hashlib.sha256(kernel.data).digest(),
+    )
+    for offset, data in (
+        (manifest.HEADER_OFFSET, header.pack()),
+        (manifest.MANIFEST_OFFSET, text),
+        (manifest.KERNEL_OFFSET, kernel.data),
+    ):
+        out.seek(offset)
+        out.write(data)
+    return description
+
+
+def _counter(tree: Tree, progress: Progress) -> Callable[[int], None]:
+    """A function that hears of more bytes and passes on (bytes so far, bytes in all)."""
+    total = sum(facts.size for facts in tree.facts.values())
+    done = 0
+
+    def more(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(done, total)
+
+    return more
+
+
+def pool_name_for(name: str) -> str:
+    """A legal pool name (`man 8 zpool-create`) close to `name`."""
+    plain = ref.from_file_name(name).name
+    disk_like = plain[0] == "c" and plain[1:2].isdigit()
+    if not plain[0].isalpha() or disk_like or plain.startswith(RESERVED_POOLS):
+        return f"capstan-{plain}"
+    return plain
+
+
+def content_key(plan: Plan, kernel: Kernel, title: str, options: BuildOptions) -> str:
+    """A digest over all that decides the image's bytes, without reading the files.
+
+    Host files count by size, times and inode; one changed within the last two seconds also by
+    content, since the clock of the file system may be too coarse to tell.
+    """
+    digest = hashlib.sha256()
+    head = [__version__, _builder_stamp(), kernel.sha256, title, plan.name, plan.created]
+    config = dataclasses.asdict(plan.config)
+    digest.update(json.dumps([head, options.compress, config], sort_keys=True).encode())
+    now = time.time_ns()
+    order: dict[int, int] = {}
+    for path, node in plan.tree.files():
+        same = order.setdefault(id(node), len(order))
+        row = (same, path, node.mode, node.uid, node.gid, node.mtime_ns, node.rdev, node.target)
+        digest.update(repr(row).encode())
+        digest.update(_source_key(plan.tree, node, now))
+    return digest.hexdigest()
+
+
+def _source_key(tree: Tree, node: Node, now: int) -> bytes:
+    if isinstance(node.source, bytes):
+        return hashlib.sha256(node.source).digest()
+    if node.source is None:
+        return b""
+    facts = tree.facts[os.fspath(node.source)]
+    key = repr((os.fspath(node.source), facts)).encode()
+    if now - max(facts.mtime_ns, facts.ctime_ns) < RACY_NS:
+        try:
+            with node.source.open("rb") as file:
+                key += hashlib.file_digest(file, "sha256").digest()
+        except OSError as err:
+            raise unreadable(node.source, err) from err
+    return key
+
+
+def _builder_stamp() -> int:
+    """The newest change of the builder itself: an image of an older one is not reused."""
+    here = Path(__file__).parent
+    sources = [*here.glob("*.py"), *here.glob("zfs/*.py")]
+    return max(source.stat().st_mtime_ns for source in sources)
+
+
+def _write_error(err: OSError, store: Store) -> BuildError:
+    reason = os.strerror(err.errno) if err.errno else str(err)
+    where = err.filename if err.filename is not None else store.root
+    return BuildError(
+        f"{os.fsdecode(where)}: {reason}",
+        hint=f"the image was to be written below {store.root} (CAPSTAN_ROOT)",
+    )

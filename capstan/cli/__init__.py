@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The command line: thin commands over `build`, `run` and `repo`."""

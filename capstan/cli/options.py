@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Options that more than one command has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PROGRAM_ARGS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+"""Context settings of commands that end in a program's own arguments."""
+
+
+def build_options(command: F) -> F:
+    """The options that say what goes into an image."""
+    for option in reversed(
+        (
+            click.option(
+                "-f",
+                "--file",
+                "capstanfile",
+                type=click.Path(path_type=Path, readable=False),
+                metavar="CAPSTANFILE",
+                help="Use this Capstanfile; PATH is the directory it is about.",
+            ),
+            click.option(
+                "--root",
+                type=click.Path(path_type=Path, readable=False),
+                default=Path("/"),
+                metavar="DIR",
+                help="Take the program and its libraries from this root directory.",
+            ),
+            click.option(
+                "--include",
+                multiple=True,
+                metavar="GLOB",
+                help="Add files and directories, with the libraries they need. May be repeated.",
+            ),
+            click.option("--no-compress", is_flag=True, help="Store files as they are."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def quiet_option(command: F) -> F:
+    """`-q`."""
+    return click.option("-q", "--quiet", is_flag=True, help="Print only errors and results.")(
+        command
+    )
+
+
+def format_option(command: F) -> F:
+    """`--format table|json`."""
+    kinds = click.Choice(["table", "json"])
+    return click.option("--format", "layout", type=kinds, default="table", help="Output format.")(
+        command
+    )

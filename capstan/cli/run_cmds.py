@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""`capstan run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from capstan import ui
+from capstan.cli.options import build_options
+from capstan.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    from capstan.build.collect import BuildOptions
+    from capstan.manifest import ImageManifest
+    from capstan.run.spec import RunOptions
+
+    Function = TypeVar("Function", bound=Callable[..., None])
+
+NAME_HELP = "name of the machine and its host name"
+FDS = "3 stdin/stdout, 4 stderr, 5 control, 6 serial, 7 QMP (sockets), 8 parameters (a file)"
+
+OPTIONS = (
+    click.option("-m", "--memory", metavar="SIZE", help="memory, e.g. 64M or 2G"),
+    click.option("-c", "--cpus", type=int, metavar="N", help="number of CPUs"),
+    click.option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="set a variable"),
+    click.option("--env-file", multiple=True, metavar="FILE", help="set variables from a file"),
+    click.option("-w", "--workdir", metavar="DIR", help="working directory in the guest"),
+    click.option("--entrypoint", metavar="PROGRAM", help="run this with ARGS instead"),
+    click.option("--accel", type=click.Choice(["auto", "kvm", "tcg"]), default="auto"),
+    click.option("--machine", type=click.Choice(["microvm", "q35"]), default="microvm"),
+    click.option("--name", metavar="NAME", help=NAME_HELP),
+    click.option("--timeout", type=float, metavar="SEC", help="stop after that time, status 124"),
+    click.option("--grace", type=float, default=10.0, metavar="SEC", help="SIGTERM to the end"),
+    click.option("--strace", is_flag=True, help="print the program's system calls on stderr"),
+    click.option("--loglevel", type=click.IntRange(0, 4), help="kernel messages: 0 to 4 (debug)"),
+    click.option("-v", "--verbose", is_flag=True, help="show the guest's serial port on stderr"),
+    click.option("--gdb", is_flag=True, help="wait for gdb on a private socket"),
+    click.option("--gdb-port", type=click.IntRange(1, 65535), help="... on a port of localhost"),
+    click.option("--dry-run", is_flag=True, help="print the QEMU command line, start nothing"),
+)
+
+
+def run_options(function: Function) -> Function:
+    """Adds the options of `capstan run` to a command."""
+    for option in reversed(OPTIONS):
+        function = option(function)
+    return function
+
+
+@click.command(
+    "run",
+    context_settings={"allow_interspersed_args": False},
+    short_help="Run a program as a virtual machine.",
+)
+@run_options
+@build_options
+@click.argument("target", metavar="IMAGE|PROGRAM|DIR")
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def run(ctx: click.Context, /, target: str, args: tuple[str, ...], **given: object) -> None:
+    """Run an image, a program or a directory with a Capstanfile as a virtual machine.
+
+    The machine behaves like the program: stdin, stdout, stderr, signals and exit status pass
+    through. 124: --timeout passed, 125: capstan failed, 126 and 127: the program cannot be
+    executed or was not found, 128+N: signal N.
+    """
+    options = make_options(args, given)
+    from capstan import run as service
+    from capstan.build.image import resolve_or_build
+    from capstan.run.spec import plan
+
+    with ui.progress("Writing image") as bar:
+        image = resolve_or_build(target, make_build_options(target, given), bar, _say)
+    warn_unsupported(image.manifest)
+    spec = plan(image.manifest, image.disk, image.kernel, options, _environ())
+    if given["dry_run"]:
+        import shlex
+
+        _say(f"inherited descriptors: {FDS}")
+        click.echo(shlex.join(service.command_line(spec)))
+        return
+    ctx.exit(service.start(spec, _say))
+
+
+def make_options(args: tuple[str, ...], given: dict[str, object]) -> RunOptions:
+    """What the command line asks for, checked."""
+    from capstan.run import spec
+
+    files = given["env_file"]
+    assert isinstance(files, tuple)
+    entries = [entry for name in files for entry in spec.read_env_file(Path(str(name)))]
+    extra = given["env"]
+    assert isinstance(extra, tuple)
+    memory, name, timeout, port = (given[key] for key in ("memory", "name", "timeout", "gdb_port"))
+    if timeout is not None and not float(str(timeout)) > 0:
+        raise UsageError(f"--timeout {timeout}: not more than 0 seconds")
+    verbose = bool(given["verbose"])
+    loglevel = given["loglevel"] if given["loglevel"] is not None else (3 if verbose else None)
+    return spec.RunOptions(
+        args=args,
+        entrypoint=_text(given["entrypoint"]),
+        env=(*entries, *extra),
+        workdir=_text(given["workdir"]),
+        memory=spec.parse_size(str(memory)) if memory is not None else None,
+        cpus=int(str(given["cpus"])) if given["cpus"] is not None else None,
+        accel=spec.Accel(given["accel"]),
+        machine=spec.MachineType(given["machine"]),
+        name=spec.check_name(str(name)) if name is not None else None,
+        strace=bool(given["strace"]),
+        gdb=str(port) if port is not None else ("unix" if given["gdb"] else None),
+        verbose=verbose,
+        timeout=float(str(timeout)) if timeout is not None else None,
+        grace=float(str(given["grace"])),
+        loglevel=int(str(loglevel)) if loglevel is not None else None,
+    )
+
+
+def make_build_options(target: str, given: dict[str, object]) -> BuildOptions:
+    """What to build the image with, when there is something to build.
+
+    Raises:
+        UsageError: such an option with the name of an image that exists already.
+    """
+    from capstan.build.collect import BuildOptions
+
+    capstanfile, root, include = (given[key] for key in ("capstanfile", "root", "include"))
+    assert isinstance(root, Path) and isinstance(include, tuple)
+    assert capstanfile is None or isinstance(capstanfile, Path)
+    compress = not given["no_compress"]
+    changed = include or root != Path("/") or not compress
+    if changed and capstanfile is None and "/" not in target and not Path(target).exists():
+        raise UsageError(
+            f"{target} is not a file: --root, --include and --no-compress need something to build",
+            hint="build the image again with these options",
+        )
+    return BuildOptions(None, capstanfile, root, include, compress)
+
+
+def warn_unsupported(manifest: ImageManifest) -> None:
+    """One line for each thing the image asks for and this version does not give."""
+    for what, values in (("ports", manifest.config.ports), ("volumes", manifest.config.volumes)):
+        if values:
+            _say(f"{manifest.name}: {what} {', '.join(values)}: not supported yet, ignored")
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _environ() -> dict[str, str]:
+    import os
+
+    return dict(os.environ)
+
+
+def _say(text: str) -> None:
+    ui.say(f"capstan: {text}")

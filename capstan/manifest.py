@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The description every image carries: all that `capstan run` needs to know.
+
+`docs/host-guest.md` has the layout of the disk file; this module has the numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from capstan.errors import ImageError
+
+ABI = 1
+FORMAT_VERSION = 1
+HEADER_OFFSET = 512 << 10
+HEADER_SIZE = 4096
+MANIFEST_OFFSET = 516 << 10
+MANIFEST_MAX = 508 << 10
+KERNEL_OFFSET = 1 << 20
+KERNEL_MAX = 3 << 20
+MAGIC = b"CAPSTAN\0"
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """How the program is started unless the command line says otherwise."""
+
+    argv: tuple[str, ...]
+    env: dict[str, str] = field(default_factory=dict)
+    workdir: str = "/"
+    memory: int = 256 << 20
+    cpus: int = 1
+    ports: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KernelInfo:
+    """The guest kernel inside the image."""
+
+    sha256: str
+    size: int
+    abi: int = ABI
+
+
+@dataclass(frozen=True, slots=True)
+class PoolInfo:
+    """The ZFS pool the image is."""
+
+    name: str
+    guid: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageManifest:
+    """One image; `created` is in seconds since 1970."""
+
+    name: str
+    created: int
+    config: RunConfig
+    kernel: KernelInfo
+    pool: PoolInfo
+    files: int = 0
+    version: int = FORMAT_VERSION
+
+    def to_json(self) -> bytes:
+        """The canonical bytes (sorted keys, one trailing newline)."""
+        text = json.dumps(dataclasses.asdict(self), sort_keys=True, indent=1)
+        return text.encode() + b"\n"
+
+    @classmethod
+    def from_json(cls, data: bytes, where: str) -> ImageManifest:
+        """The manifest in `data`; `where` names it in errors.
+
+        Raises:
+            ImageError: not JSON, a key missing or of the wrong kind, or a newer version.
+        """
+        try:
+            raw: Any = json.loads(data)
+            if raw["version"] != FORMAT_VERSION:
+                raise ImageError(
+                    f"{where}: image format {raw['version']} is not {FORMAT_VERSION}",
+                    hint="rebuild the image with this version of capstan",
+                )
+            config = raw["config"]
+            return cls(
+                name=str(raw["name"]),
+                created=int(raw["created"]),
+                config=RunConfig(
+                    argv=tuple(str(a) for a in config["argv"]),
+                    env={str(k): str(v) for k, v in config["env"].items()},
+                    workdir=str(config["workdir"]),
+                    memory=int(config["memory"]),
+                    cpus=int(config["cpus"]),
+                    ports=tuple(str(p) for p in config["ports"]),
+                    volumes=tuple(str(v) for v in config["volumes"]),
+                ),
+                kernel=KernelInfo(**raw["kernel"]),
+                pool=PoolInfo(**raw["pool"]),
+                files=int(raw["files"]),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as err:
+            raise ImageError(
+                f"{where}: damaged manifest ({err!r})", hint="rebuild or pull the image again"
+            ) from err

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The local APIC (x2APIC where the machine has it, else memory-mapped), its
+ * timer (TSC deadline, else one-shot in nanoseconds, which is how KVM and QEMU
+ * count) and the IOAPIC.
+ *
+ * Intel SDM vol. 3, ch. 11; 82093AA IOAPIC data sheet.
+ */
+#include "arch/machine.h"
+#include "lib/errno.h"
+#include "lib/lock.h"
+
+#define APIC_PHYS 0xfee00000ul
+#define IOAPIC_PHYS 0xfec00000ul
+#define NR_PINS 24
+
+static bool x2apic;
+static bool tsc_deadline;
+static struct {
+    void (*handler)(void *);
+    void *arg;
+} pins[NR_PINS];
+
+static void apic_write(uint32_t reg, uint32_t v)
+{
+    if (x2apic)
+        wrmsr(0x800 + (reg >> 4), v);
+    else
+        *(volatile uint32_t *)phys_to_virt(APIC_PHYS + reg) = v;
+}
+
+void apic_init_cpu(void)
+{
+    x2apic = cpuid1_ecx >> 21 & 1;
+    tsc_deadline = cpuid1_ecx >> 24 & 1;
+    if (x2apic)
+        wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | 0xc00);
+    apic_write(0xf0, 0x100 | 0x7f); /* enable; spurious vector */
+    if (tsc_deadline) {
+        apic_write(0x320, VEC_TIMER | 2u << 17);
+    } else {
+        apic_write(0x3e0, 0xb); /* divide by 1 */
+        apic_write(0x320, VEC_TIMER);
+    }
+}
+
+void apic_eoi(void)
+{
+    apic_write(0xb0, 0);
+}
+
+static void apic_icr(uint32_t apic_id, uint32_t command)
+{
+    if (x2apic) {
+        wrmsr(0x830, (uint64_t)apic_id << 32 | command);
+        return;
+    }
+    volatile uint32_t *icr = phys_to_virt(APIC_PHYS + 0x300);
+    while (icr[0] & 1u << 12)
+        cpu_relax();
+    icr[4] = apic_id << 24;
+    icr[0] = command;
+}
+
+void apic_ipi(uint32_t apic_id, uint32_t vector)
+{
+    bool was_on = irq_save(); /* the two halves of the xAPIC ICR */
+    apic_icr(apic_id, 0x4000 | vector);
+    irq_restore(was_on);
+}
+
+void apic_start_ap(uint32_t apic_id, paddr_t page)
+{
+    apic_icr(apic_id, 0x4500);
+    apic_icr(apic_id, 0x4600 | (uint32_t)(page >> PAGE_SHIFT));
+}
+
+/* A past deadline fires at once. */
+void apic_timer_arm(nsec_t deadline)
+{
+    nsec_t delta = deadline - clock_monotonic();
+
+    delta = MAX(delta, 1000l);
+    delta = MIN(delta, 600 * NSEC_PER_SEC); /* looks again then */
+    if (tsc_deadline) {
+        uint64_t ticks = (uint64_t)delta * tsc_khz() / 1000000;
+        wrmsr(MSR_TSC_DEADLINE, rdtsc() + ticks);
+    } else {
+        apic_write(0x380, (uint32_t)MIN(delta, 0xffffffffl));
+    }
+}
+
+static void ioapic_write(uint32_t reg, uint32_t v)
+{
+    volatile uint32_t *io = phys_to_virt(IOAPIC_PHYS);
+    io[0] = reg;
+    io[4] = v;
+}
+
+/* Edge triggered: virtio-mmio raises a level that InterruptACK drops; each
+ * rising edge is one batch of completions (drivers re-check after the ACK). */
+int irq_register(unsigned pin, void (*handler)(void *), void *arg)
+{
+    static struct spinlock ioapic_lock;
+    bool was_on;
+
+    if (pin >= NR_PINS)
+        return -EINVAL;
+    pins[pin].arg = arg;
+    atomic_store_release(&pins[pin].handler, handler);
+    was_on = spin_lock_irqsave(&ioapic_lock); /* register select, then data */
+    ioapic_write(0x11 + 2 * pin, cpus[0]->apic_id << 24);
+    ioapic_write(0x10 + 2 * pin, VEC_DEVICE + pin);
+    spin_unlock_irqrestore(&ioapic_lock, was_on);
+    return 0;
+}
+
+void apic_device_interrupt(unsigned pin)
+{
+    if (pin < NR_PINS && pins[pin].handler)
+        pins[pin].handler(pins[pin].arg);
+}

@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The frame allocator: buddy lists over sections of at most 128 MiB.
+ *
+ * A section has a watermark: frames above it were never handed out, their page
+ * structs are not even initialised. Freed blocks go to the front of the buddy
+ * lists and are used first, so memory stays compact and warm. The next
+ * section (and the direct map of the next GiB) is opened when the last one is
+ * used up.
+ *
+ * Everything is protected by page_lock (irq-safe).
+ */
+#include "mm/page.h"
+
+#include "arch/machine.h"
+#include "lib/lock.h"
+#include "lib/printk.h"
+#include "lib/string.h"
+#include "mm/init.h"
+
+#define SECTION_SHIFT 27
+#define SECTION_PAGES (1ul << (SECTION_SHIFT - PAGE_SHIFT))
+#define MAX_SECTIONS 512 /* 64 GiB */
+
+extern uint64_t boot_pdpt_direct[];
+
+struct section {
+    struct page *map;    /* NULL: not opened */
+    uint64_t first, end; /* frame numbers of RAM in it */
+    uint64_t fresh;      /* the next frame never handed out */
+};
+
+static struct spinlock page_lock;
+static struct section sections[MAX_SECTIONS];
+static unsigned nr_sections, open_section;
+static struct page *free_lists[MAX_ORDER + 1];
+static uint64_t total_pages, free_pages;
+
+size_t (*page_reclaim_hook)(size_t nr_wanted);
+extern uint64_t pagecache_nr_pages;
+
+static struct section *section_of(uint64_t frame)
+{
+    uint64_t n = frame >> (SECTION_SHIFT - PAGE_SHIFT);
+
+    return n < nr_sections ? &sections[n] : NULL;
+}
+
+struct page *phys_to_page(paddr_t p)
+{
+    uint64_t frame = p >> PAGE_SHIFT;
+    struct section *s = section_of(frame);
+
+    if (!s || !s->map || frame < s->first || frame >= s->fresh)
+        return NULL;
+    return &s->map[frame & (SECTION_PAGES - 1)];
+}
+
+/* The map of a section is aligned to its size class, so its index is found
+ * through the section that contains the struct. */
+paddr_t page_to_phys(const struct page *p)
+{
+    for (unsigned i = open_section + 1; i-- > 0;) {
+        struct section *s = &sections[i];
+        if (s->map && p >= s->map && p < s->map + SECTION_PAGES)
+            return (((uint64_t)i << (SECTION_SHIFT - PAGE_SHIFT)) +
+                    (uint64_t)(p - s->map))
+                   << PAGE_SHIFT;
+    }
+    panic("page_to_phys(%p)", (const void *)p);
+}
+
+void *page_to_virt(const struct page *p)
+{
+    return phys_to_virt(page_to_phys(p));
+}
+
+struct page *virt_to_page(const void *v)
+{
+    return phys_to_page(virt_to_phys(v));
+}
+
+static void list_push(struct page *p, unsigned order)
+{
+    p->flags = PG_FREE;
+    p->order = (uint8_t)order;
+    p->free.prev = NULL;
+    p->free.next = free_lists[order];
+    if (p->free.next)
+        p->free.next->free.prev = p;
+    free_lists[order] = p;
+}
+
+static void list_remove(struct page *p)
+{
+    if (p->free.prev)
+        p->free.prev->free.next = p->free.next;
+    else
+        free_lists[p->order] = p->free.next;
+    if (p->free.next)
+        p->free.next->free.prev = p->free.prev;
+    p->flags = 0;
+}
+
+static void free_locked(struct page *p, unsigned order)
+{
+    uint64_t frame = page_to_phys(p) >> PAGE_SHIFT;
+
+    free_pages += 1ul << order;
+    while (order < MAX_ORDER) {
+        uint64_t other = frame ^ (1ul << order);
+        struct page *buddy = phys_to_page(other << PAGE_SHIFT);
+        if (!buddy || !(buddy->flags & PG_FREE) || buddy->order != order)
+            break;
+        list_remove(buddy);
+        frame &= ~(1ul << order);
+        p = phys_to_page(frame << PAGE_SHIFT);
+        order++;
+    }
+    list_push(p, order);
+}
+
+/* Maps the GiB that contains `frame` in the direct map. */
+static bool map_direct(uint64_t frame, uint64_t *table)
+{
+    uint64_t *pdpt = boot_pdpt_direct;
+    uint64_t gib = frame >> (30 - PAGE_SHIFT);
+
+    if (pdpt[gib] & 1)
+        return false;
+    for (uint64_t i = 0; i < 512; i++)
+        table[i] = ((gib << 30) + (i << LARGE_SHIFT)) | 0x87;
+    pdpt[gib] = virt_to_phys(table) | 7 | 1ul << 63;
+    return true;
+}
+
+/* Opens sections[open_section]: its page structs come from its own start. */
+static bool open_locked(struct section *s)
+{
+    uint64_t index = (uint64_t)(s - sections);
+    uint64_t base = index * SECTION_PAGES;
+    size_t bytes = (s->end - base) * sizeof(struct page);
+
+    if (s->end <= s->first)
+        return false;
+    if (!(boot_pdpt_direct[s->first >> (30 - PAGE_SHIFT)] & 1)) {
+        struct page *p = free_lists[0];
+        if (!p)
+            return false;
+        list_remove(p);
+        free_pages--;
+        map_direct(s->first, page_to_virt(p));
+    }
+    uint64_t nr = (ALIGN_UP(bytes, PAGE_SIZE)) >> PAGE_SHIFT;
+    if (s->first + nr >= s->end)
+        return false;
+    s->map = phys_to_virt(s->first << PAGE_SHIFT);
+    s->first += nr;
+    s->fresh = s->first;
+    return true;
+}
+
+/* Takes an aligned block from the untouched part; what alignment skips goes
+ * to the free lists. */
+static struct page *take_fresh_locked(unsigned order)
+{
+    for (;;) {
+        struct section *s = &sections[open_section];
+        uint64_t frame = ALIGN_UP(s->fresh, 1ul << order);
+        if (s->map && frame + (1ul << order) <= s->end) {
+            while (s->fresh < frame) {
+                struct page *skip = &s->map[s->fresh++ & (SECTION_PAGES - 1)];
+                memset(skip, 0, sizeof(*skip));
+                free_pages--;
+                free_locked(skip, 0);
+            }
+            s->fresh = frame + (1ul << order);
+            for (uint64_t i = 0; i < 1ul << order; i++)
+                memset(&s->map[(frame + i) & (SECTION_PAGES - 1)], 0,
+                       sizeof(struct page));
+            return &s->map[frame & (SECTION_PAGES - 1)];
+        }
+        if (open_section + 1 >= nr_sections)
+            return NULL;
+        /* The remainder becomes ordinary free blocks. */
+        while (s->map && s->fresh < s->end) {
+            struct page *rest = &s->map[s->fresh++ & (SECTION_PAGES - 1)];
+            memset(rest, 0, sizeof(*rest));
+            free_pages--;
+            free_locked(rest, 0);
+        }
+        if (!open_locked(&sections[++open_section]) &&
+            open_section + 1 >= nr_sections)
+            return NULL;
+    }
+}
+
+static struct page *alloc_locked(unsigned order)
+{
+    struct page *p = NULL;
+
+    for (unsigned o = order; o <= MAX_ORDER; o++) {
+        /* A large block is worth keeping whole while fresh memory lasts. */
+        if (!free_lists[o])
+            continue;
+        p = free_lists[o];
+        list_remove(p);
+        while (o > order) {
+            o--;
+            list_push(p + (1ul << o), o);
+        }
+        break;
+    }
+    if (!p)
+        p = take_fresh_locked(order);
+    if (p)
+        free_pages -= 1ul << order;
+    return p;
+}
+
+static struct page *try_alloc(unsigned order)
+{
+    bool was_on = spin_lock_irqsave(&page_lock);
+    struct page *p = alloc_locked(order);
+
+    if (p) {
+        p->flags = 0;
+        p->order = (uint8_t)order;
+        p->refcount = 1;
+        p->mapcount = 0;
+        p->lru_next = p->lru_prev = NULL;
+    }
+    spin_unlock_irqrestore(&page_lock, was_on);
+    return p;
+}
+
+struct page *page_alloc(unsigned order, uint32_t flags)
+{
+    struct page *p = try_alloc(order);
+
+    if (!p && !(flags & PAGE_ATOMIC) && page_reclaim_hook) {
+        for (int tries = 0; !p && tries < 3; tries++) {
+            if (!page_reclaim_hook(MAX(1ul << order, 32ul)))
+                break;
+            p = try_alloc(order);
+        }
+    }
+    if (p && flags & PAGE_ZERO) {
+        char *v = page_to_virt(p);
+        for (unsigned i = 0; i < 1u << order; i++)
+            page_zero(v + i * PAGE_SIZE);
+    }
+    return p;
+}
+
+void page_free(struct page *p, unsigned order)
+{
+    bool was_on;
+
+#ifdef DEBUG
+    memset(page_to_virt(p), 0xdf, PAGE_SIZE << order);
+#endif
+    if (p->flags & PG_FREE)
+        panic("page %p freed twice", (void *)p);
+    was_on = spin_lock_irqsave(&page_lock);
+    free_locked(p, order);
+    spin_unlock_irqrestore(&page_lock, was_on);
+}
+
+void page_get(struct page *p)
+{
+    atomic_add(&p->refcount, 1u);
+}
+
+void page_put(struct page *p)
+{
+    if (atomic_sub(&p->refcount, 1u) == 0)
+        page_free(p, 0);
+}
+
+void page_split(struct page *p, unsigned order)
+{
+    for (uint64_t i = 0; i < 1ul << order; i++) {
+        p[i].flags = 0;
+        p[i].order = 0;
+        p[i].refcount = 1;
+        p[i].mapcount = 0;
+        p[i].lru_next = p[i].lru_prev = NULL;
+    }
+}
+
+void memory_stats(struct memory_stats *out)
+{
+    out->total_pages = total_pages;
+    out->free_pages = free_pages;
+    out->cache_pages = pagecache_nr_pages;
+}
+
+/* A range of RAM from the boot memory map. Called before the first
+ * allocation. */
+void page_add_memory(paddr_t start, paddr_t end)
+{
+    uint64_t frame = ALIGN_UP(start, PAGE_SIZE) >> PAGE_SHIFT;
+    uint64_t last = end >> PAGE_SHIFT;
+
+    while (frame < last) {
+        uint64_t n = frame >> (SECTION_SHIFT - PAGE_SHIFT);
+        uint64_t stop = MIN(last, (n + 1) * SECTION_PAGES);
+        if (n >= MAX_SECTIONS)
+            return;
+        struct section *s = &sections[n];
+        if (s->end == 0) {
+            s->first = s->fresh = frame;
+            s->end = stop;
+        } else if (frame == s->end) {
+            s->end = stop;
+        } /* else: a hole inside a section: the rest is not used */
+        total_pages += stop - frame;
+        free_pages += stop - frame;
+        nr_sections = MAX(nr_sections, (unsigned)n + 1);
+        frame = stop;
+    }
+}
+
+void page_init(void)
+{
+    while (open_section < nr_sections &&
+           !open_locked(&sections[open_section]))
+        open_section++;
+    if (open_section == nr_sections)
+        panic("no memory");
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Boot parameters, as the launcher gave them (docs/host-guest.md). Strings
+ * live as long as the kernel.
+ */
+#pragma once
+
+#include "lib/types.h"
+
+struct boot_params {
+    char **args;  /* NULL-terminated */
+    char **env;   /* NULL-terminated */
+    size_t nr_args, nr_env;
+    const char *exe;      /* or NULL */
+    const char *cwd;
+    const char *hostname;
+    uint32_t tty;         /* bit n: descriptor n is a terminal */
+    bool merge;           /* stderr goes through stdout's port */
+    uint16_t rows, cols;
+    uint8_t seed[32];
+    bool has_seed;
+    bool strace;
+    nsec_t time;          /* since 1970, when the launcher started QEMU */
+    unsigned cpus;
+    /* from the command line */
+    bool torture;
+    const char *selftest; /* or NULL */
+    struct {
+        paddr_t base;
+        uint32_t irq;
+    } virtio[32];
+    unsigned nr_virtio;
+};
+
+extern struct boot_params boot_params;
+/* param.c: `blob` is kernel memory that stays. 0 or -EINVAL with *why. */
+int param_parse(char *blob, size_t len, const char **why);
+void param_parse_cmdline(char *cmdline);

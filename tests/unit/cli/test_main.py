@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The command line in process: exit statuses, messages, and what goes where."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from capstan.cli import main as cli
+from tests.lib import fakepool
+from tests.lib.elfmaker import ET_EXEC, make_elf
+
+TOP = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A private store, a kernel, a program to pack."""
+    (tmp_path / "k").write_bytes(make_elf(etype=ET_EXEC))
+    (tmp_path / "hello").write_bytes(make_elf(etype=ET_EXEC))
+    monkeypatch.setenv("CAPSTAN_ROOT", str(tmp_path / "store"))
+    monkeypatch.setenv("CAPSTAN_KERNEL", str(tmp_path / "k"))
+    monkeypatch.chdir(tmp_path)
+    fakepool.install(monkeypatch)
+    return tmp_path
+
+
+def capstan(*args: str) -> int:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(args)
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+def test_build_images_inspect_rmi(capsys: pytest.CaptureFixture[str]) -> None:
+    assert capstan("build", "-t", "x:1", "hello", "-t", "arg") == 0
+    out, err = capsys.readouterr()
+    assert out == "x:1\n" and err.startswith("x:1: ") and " s\n" in err
+    assert capstan("images") == 0
+    assert "hello -t arg" in capsys.readouterr().out
+    assert capstan("images", "--format", "json") == 0
+    (record,) = json.loads(capsys.readouterr().out)
+    assert record["name"] == "x" and record["tag"] == "1"
+    assert capstan("inspect", "x:1") == 0
+    assert json.loads(capsys.readouterr().out)["manifest"]["config"]["argv"][1:] == ["-t", "arg"]
+    assert capstan("inspect", record["disk"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "x:1"
+    assert capstan("rmi", "x:1") == 125
+    assert capstan("rmi", "-y", "x:1") == 0
+    assert capstan("inspect", "x:1") == 125
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["bild"], "did you mean `capstan build`?"),
+        (["build", "none/such"], "does not exist"),
+        (["build", "--nonsense"], "nonsense"),
+        (["build", "-t", "BAD NAME", "hello"], "not the name of an image"),
+        (["build", "--root", "/none", "hello"], "--root /none: not a directory"),
+        (["inspect"], "--help"),
+        (["rmi", "-y", "none"], "no image none:latest"),
+    ],
+)
+def test_failures(args: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert capstan(*args) == 125
+    out, err = capsys.readouterr()
+    assert not out and err.startswith("capstan: ") and message in err
+    assert "Traceback" not in err
+
+
+def test_unexpected_errors_have_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("oops")
+
+    monkeypatch.setattr("capstan.build.image.build_path", broken)
+    assert capstan("build", "hello") == 125
+    assert "internal error: RuntimeError('oops')" in capsys.readouterr().err
+    with pytest.raises(RuntimeError):
+        cli.main(["--debug", "build", "hello"])
+
+
+def test_help_imports_no_command() -> None:
+    code = (
+        "import sys, contextlib\n"
+        "from capstan.cli.main import main\n"
+        "with contextlib.suppress(SystemExit): main(['--help'])\n"
+        "heavy = {'numpy', 'rich', 'yaml', 'asyncio', 'platformdirs', 'capstan.build.image'}\n"
+        "print(heavy & set(sys.modules))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=TOP
+    )
+    assert done.stdout.endswith("set()\n") and "doctor" in done.stdout
+
+
+@pytest.mark.perf
+def test_help_is_fast() -> None:
+    times = []
+    for _ in range(5):
+        start = time.monotonic()
+        command = [sys.executable, "-m", "capstan", "--help"]
+        subprocess.run(command, capture_output=True, check=True, cwd=TOP)
+        times.append(time.monotonic() - start)
+    print(f"capstan --help: {min(times) * 1000:.0f} ms")
