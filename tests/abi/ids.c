@@ -23,12 +23,29 @@ static void *in_thread(void *arg)
     return NULL;
 }
 
+static void no_way_back(void)
+{
+    pthread_t t;
+
+    SECTION("no way back");
+    E(setresuid(1000, 1000, 1000));
+    show();
+    pthread_create(&t, NULL, in_thread, NULL);
+    pthread_join(t, NULL);
+    E(setuid(0));
+    E(seteuid(0));
+    E(setreuid(0, 0));
+    E(setuid(1000));
+    E(setgid(1));
+    E(setgroups(0, NULL));
+    E(access("/root", R_OK | W_OK | X_OK) == 0);
+}
+
 int main(void)
 {
     gid_t groups[8] = {0};
     struct __user_cap_header_struct h = {_LINUX_CAPABILITY_VERSION_3, 0};
     struct __user_cap_data_struct d[2];
-    pthread_t t;
 
     watchdog();
     SECTION("root");
@@ -80,24 +97,6 @@ int main(void)
     E(setresuid(-1, 0, -1));
     E(setresuid(-1, 7, -1));
     show();
+    no_way_back();
     return 0;
-}
-
-/* The end, as a user for good; runs after main, in the atexit of it. */
-__attribute__((destructor)) static void dropped(void)
-{
-    pthread_t t;
-
-    SECTION("for good");
-    E(setresuid(1000, 1000, 1000));
-    show();
-    pthread_create(&t, NULL, in_thread, NULL);
-    pthread_join(t, NULL);
-    E(setuid(0));
-    E(seteuid(0));
-    E(setreuid(0, 0));
-    E(setuid(1000));
-    E(setgid(1));
-    E(setgroups(0, NULL));
-    E(access("/root", R_OK | W_OK | X_OK) == 0);
 }

@@ -67,7 +67,6 @@ static void flags(void)
     E(prctl(PR_GET_DUMPABLE));
     E(prctl(PR_SET_DUMPABLE, 2));
     E(prctl(PR_SET_DUMPABLE, 1));
-    E(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0));
     E(prctl(PR_SET_NO_NEW_PRIVS, 0, 0, 0, 0));
     E(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 5));
     E(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
@@ -91,7 +90,6 @@ static void flags(void)
     E(prctl(PR_GET_TIMERSLACK));
     E(prctl(PR_GET_CHILD_SUBREAPER, &v));
     E(v);
-    E(prctl(PR_GET_SECCOMP));
     E(prctl(PR_GET_TSC, &v));
     E(v == PR_TSC_ENABLE);
     E(prctl(PR_GET_TIMING));

@@ -139,8 +139,9 @@ static void cancel(void)
     for (int i = 0; i < 5; i++) {
         pthread_create(&t, NULL, blocked, where[i]);
         usleep(30000);
-        printf("cancel %d\n", pthread_cancel(t));
+        int c = pthread_cancel(t);
         pthread_join(t, &r);
+        printf("cancel %d\n", c);
         printf("%s: cancelled %d\n", where[i], r == PTHREAD_CANCELED);
     }
 }

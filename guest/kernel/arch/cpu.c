@@ -140,6 +140,7 @@ void arch_entry(struct cpu *c, uint32_t signature, uint32_t ecx1)
         cpuid1_ecx = ecx1;
         cpus[0] = c;
         nr_cpus = 1;
+        c->online = 1;
         detect_host(signature);
     }
     struct {
@@ -158,5 +159,6 @@ void arch_entry(struct cpu *c, uint32_t signature, uint32_t ecx1)
         kmain();
     }
     apic_init_cpu();
+    smp_cpu_online(c);
     sched_start_cpu();
 }

@@ -2,8 +2,9 @@
 /*
  * More than one CPU: starting them, interrupting them, TLB shootdown.
  *
- * Start-up is a chain: each CPU starts the next one when it is up, so the boot
- * CPU does not wait.
+ * Start-up is a chain: the boot CPU starts the first one, each starts the next
+ * when it is up, so nobody waits. A CPU must be started once only: a second
+ * INIT resets it in the middle of whatever it runs.
  *
  * Shootdown: a CPU that has the mm loaded gets IPI_TLB and flushes everything;
  * the sender waits for all of them with interrupts on (it may be a target of

@@ -451,9 +451,6 @@ void sched_init(void)
 
 void sched_start_cpu(void)
 {
-    struct cpu *c = this_cpu();
-
-    smp_cpu_online(c);
     if (boot_params.torture)
         timer_arm_hardware(clock_monotonic() + TORTURE_NS);
     irq_on();
