@@ -79,6 +79,7 @@ def guest_once(image: dict, memory: int = 256, deadline: float = 10) -> float:
 
 
 def build_image(name: str, binary: Path) -> tuple[dict, float]:
+    binary.touch()  # or the cache would answer
     start = time.monotonic()
     subprocess.run([CAPSTAN, "build", "-q", "-t", name, str(binary)], check=True,
                    stdout=subprocess.DEVNULL)
@@ -124,14 +125,18 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, float]:
     best |= {f"{k} median ms": sorted(v)[len(v) // 2] for k, v in rows.items() if v}
     best["memory static MiB"] = smallest_memory(static)
     best["memory dynamic MiB"] = smallest_memory(dynamic)
-    best["kernel bytes"] = os.path.getsize(static["kernel"])
+    best["kernel bytes"] = Path(static["kernel"]).stat().st_size
     best["build hello s"] = min(build_ms, build_image("bench-dynamic", folder / "dynamic")[1])
     if options.tree:
         capstanfile = folder / "Capstanfile"
         capstanfile.write_text(f"cmdline: {folder / 'static'}\nfiles:\n"
                                f"  /tree: {json.dumps(str(options.tree))}\n")
         args = [CAPSTAN, "build", "-q", "-t", "bench-tree", "-f", str(capstanfile), str(folder)]
-        best["build tree s"] = min(timed(args) for _ in range(2)) / 1000
+        seconds = []
+        for _ in range(2):
+            (folder / "static").touch()
+            seconds.append(timed(args) / 1000)
+        best["build tree s"] = min(seconds)
     return best
 
 

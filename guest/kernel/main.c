@@ -52,11 +52,18 @@ static void find_memory(const struct pvh_start_info *si)
 {
     const struct pvh_memory *m = phys_to_virt(si->memmap);
     paddr_t after_kernel = virt_to_phys(kernel_end);
+    paddr_t low_end = 0xa0000;
 
     for (uint32_t i = 0; i < si->memmap_entries; i++) {
-        paddr_t start = MAX(m[i].addr, after_kernel);
-        paddr_t end = m[i].addr + m[i].size;
-        if (m[i].type == PVH_RAM && start < end)
+        paddr_t start = m[i].addr, end = start + m[i].size;
+        if (m[i].type != PVH_RAM)
+            continue;
+        /* Low memory from 64 KiB: below are the AP trampoline and what the
+         * firmware left for us. */
+        if (start < low_end)
+            page_add_memory(MAX(start, 64 * KIB), MIN(end, low_end));
+        start = MAX(start, after_kernel);
+        if (start < end)
             page_add_memory(start, end);
     }
     page_init();
@@ -77,7 +84,8 @@ static void read_parameters(const struct pvh_start_info *si)
     if (!si->nr_modules)
         return;
     const struct pvh_module *mod = phys_to_virt(si->modlist);
-    char *blob = kmemdup(phys_to_virt(mod->paddr), mod->size);
+    const char *text = page_map_boot_data(mod->paddr, mod->size);
+    char *blob = text ? kmemdup(text, mod->size) : NULL;
     if (!blob || param_parse(blob, mod->size, &why))
         panic("parameters: %s", why ? why : "out of memory");
 }
@@ -86,8 +94,10 @@ static void init_thread(void *arg)
 {
     if (boot_params.selftest)
         selftest_run(boot_params.selftest);
+    boot_mark("init thread");
     if (rootfs_mount())
         machine_exit(0); /* it said why */
+    boot_mark("root mounted");
     init_process_run();
     for (;;)
         sleep_until(clock_monotonic() + 3600 * NSEC_PER_SEC, false);
@@ -97,13 +107,17 @@ void kmain(void)
 {
     struct pvh_start_info *si = start_info();
 
+    boot_mark("kmain");
     find_memory(si);
     sched_init();
     read_parameters(si);
+    boot_mark("parameters read");
     apic_init_cpu();
     clock_init();
+    boot_mark("clock and APIC");
     random_init();
     virtio_init();
+    boot_mark("devices");
     klog(LOG_INFO, "capstan guest on %s, %lu kHz, %u cpus wanted",
          host_kind(), tsc_khz(), boot_params.cpus);
     if (!kthread_create("init", init_thread, NULL))

@@ -57,3 +57,27 @@ void klog(int level, const char *fmt, ...)
     strlcpy(line + strlen(line), "\n", 2);
     serial_write(line);
 }
+
+static struct {
+    const char *where;
+    uint64_t tsc;
+} marks[24];
+static unsigned nr_marks;
+
+void boot_mark(const char *where)
+{
+    unsigned n = atomic_add(&nr_marks, 1u) - 1;
+
+    if (n < ARRAY_SIZE(marks)) {
+        marks[n].tsc = rdtsc();
+        marks[n].where = where;
+    }
+}
+
+void boot_marks_print(void)
+{
+    for (unsigned i = 0; i < MIN(nr_marks, (unsigned)ARRAY_SIZE(marks)); i++)
+        klog(LOG_INFO, "boot: %6lu us  %s",
+             (marks[i].tsc - marks[0].tsc) * 1000 / tsc_khz(),
+             marks[i].where);
+}

@@ -80,7 +80,6 @@ int main(void)
     take(fd);
     E(read(fd, (void *)8, 8));
     E(write(fd, (void *)8, 8));
-    E(lseek(fd, 0, SEEK_SET));
     E(pread(fd, v, 8, 0));
     give(fd, 9);
     E(readv(fd, iov, 2));

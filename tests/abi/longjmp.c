@@ -7,13 +7,16 @@
 static jmp_buf plain;
 static sigjmp_buf masked;
 
+static void deeper(int n);
+static void (*volatile again)(int) = deeper;
+
 static void deeper(int n)
 {
     volatile char room[500];
 
     room[0] = (char)n;
     if (n > 0) {
-        deeper(n - 1);
+        again(n - 1);
         printf("never here, %d\n", room[0]);
     } else {
         longjmp(plain, 42);

@@ -171,8 +171,9 @@ static void about_us(void)
     printf("%.*s\n", (int)n, link_of);
     E(access("/proc/99999999", F_OK));
     E(access("/proc/self/none", F_OK));
-    E(open("/proc/self/none", O_CREAT | O_RDWR, 0600));
-    E(mkdir("/proc/x", 0700));
+    SAY("nothing can be made there",
+        open("/proc/self/none", O_CREAT | O_RDWR, 0600) < 0 &&
+            mkdir("/proc/x", 0700) < 0);
     SECTION("limits, mounts, mountinfo");
     SAY("limits", slurp("/proc/self/limits") && has("Max open files") &&
                       has("Max stack size"));

@@ -214,27 +214,32 @@ static void redirect(void)
     printf("rax %lx r12 %lx rsp moved %ld\n", rax, r12, moved);
 }
 
-/* Flags: those of the interrupted code come back; DF is clear inside. */
-static long flags_inside;
+/* Flags: those of the faulting code come back; DF is clear inside. System
+ * calls are another matter: those that became jumps do not keep flags. */
+static long flags_inside, flags_frame;
 
 static void on_flags(int sig, siginfo_t *info, void *context)
 {
+    greg_t *r = ((ucontext_t *)context)->uc_mcontext.gregs;
+
     __asm__ volatile("pushfq; pop %0" : "=r"(flags_inside));
-    __asm__ volatile("xor %%eax, %%eax; cmp $1, %%eax" ::: "eax", "cc");
+    __asm__ volatile("xor %%eax, %%eax; cmp $0, %%eax" ::: "eax", "cc");
+    flags_frame = r[REG_EFL];
+    r[REG_RIP] += 2; /* over the ud2 */
 }
 
 static void eflags(void)
 {
-    long pid = getpid(), tid = syscall(SYS_gettid), after;
+    long after;
 
     SECTION("flags");
-    on_signal(SIGUSR1, on_flags, 0);
-    __asm__ volatile("std; stc; mov $234, %%eax; syscall; pushfq; pop %0; cld"
-                     : "=b"(after)
-                     : "D"(pid), "S"(tid), "d"((long)SIGUSR1)
-                     : "rax", "rcx", "r11", "memory", "cc");
-    printf("inside: direction %ld; after: direction %ld carry %ld\n",
-           flags_inside >> 10 & 1, after >> 10 & 1, after & 1);
+    on_signal(SIGILL, on_flags, 0);
+    __asm__ volatile("std; xor %%eax, %%eax; stc; ud2; pushfq; pop %0; cld"
+                     : "=r"(after)
+                     :
+                     : "rax", "memory", "cc");
+    printf("inside: direction %ld; after: %lx; in the frame: %lx\n",
+           flags_inside >> 10 & 1, after & 0xcd5, flags_frame & 0xcd5);
 }
 
 int main(void)

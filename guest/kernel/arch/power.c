@@ -5,9 +5,11 @@
  */
 #include "arch/machine.h"
 #include "lib/atomic.h"
+#include "lib/printk.h"
 
 void machine_exit(int code)
 {
+    boot_marks_print();
     irq_off();
     smp_stop_others();
     outw(0x501, (uint16_t)code);

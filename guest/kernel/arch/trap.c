@@ -133,8 +133,11 @@ static const char *const names[32] = {
 
 static void kernel_fault(struct regs *r, uint64_t cr2)
 {
+    static uint32_t reporting;
     const char *name = r->vec < 32 && names[r->vec] ? names[r->vec] : "trap";
 
+    if (atomic_xchg(&reporting, 1u))
+        machine_exit(1); /* the report itself faulted, or another CPU's */
     printk("\nkernel %s (vector %lu, error %lx) at %lx, address %lx\n", name,
            r->vec, r->error, r->rip, cr2);
     printk("rax %lx rbx %lx rcx %lx rdx %lx rsi %lx rdi %lx\n", r->rax, r->rbx,

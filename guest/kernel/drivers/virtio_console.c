@@ -304,7 +304,9 @@ ssize_t console_write_iter(enum console_port port, struct iov_iter *from,
         return 0;
     mutex_lock(&tx->lock);
     if (!tx->started) {
+        boot_mark("first output");
         k = tx_start(tx, port);
+        boot_mark("console port ready");
         if (k == -ENODEV && port != CONSOLE_CONTROL)
             k = console_write_serial(from);
         if (!tx->started)

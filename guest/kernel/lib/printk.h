@@ -18,6 +18,10 @@ enum { LOG_PANIC, LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 extern int log_level;
 void printk(const char *fmt, ...) __printf(1, 2);
 void klog(int level, const char *fmt, ...) __printf(2, 3);
+/* Notes that boot got to `where` (a literal) now; at log level 3 and above the
+ * list is printed at the end, with times since the first C line. */
+void boot_mark(const char *where);
+void boot_marks_print(void);
 /* panic.c */
 void panic(const char *fmt, ...) __printf(1, 2) __noreturn;
 void backtrace_print(uint64_t rip, uint64_t rbp);

@@ -174,6 +174,7 @@ static void init_task(void *arg)
         err = exec_search(name, regs);
     if (err != 0)
         fail_exec(name, err);
+    boot_mark("program loaded");
     t->thread.entry = NULL; /* from here on a task like others */
     irq_off();
     return_to_program(regs);

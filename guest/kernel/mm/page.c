@@ -24,10 +24,16 @@
 
 extern uint64_t boot_pdpt_direct[];
 
+#define MAX_HOLES 3
+
 struct section {
     struct page *map;    /* NULL: not opened */
     uint64_t first, end; /* frame numbers of RAM in it */
     uint64_t fresh;      /* the next frame never handed out */
+    struct {
+        uint64_t start, end;
+    } holes[MAX_HOLES];  /* ascending; kernel image, page structs, no RAM */
+    unsigned nr_holes, next_hole;
 };
 
 static struct spinlock page_lock;
@@ -35,6 +41,8 @@ static struct section sections[MAX_SECTIONS];
 static unsigned nr_sections, open_section;
 static struct page *free_lists[MAX_ORDER + 1];
 static uint64_t total_pages, free_pages;
+static uint64_t first_spare_table[512] __aligned(4096);
+static uint64_t *spare_table = first_spare_table;
 
 size_t (*page_reclaim_hook)(size_t nr_wanted);
 extern uint64_t pagecache_nr_pages;
@@ -134,7 +142,40 @@ static bool map_direct(uint64_t frame, uint64_t *table)
     return true;
 }
 
-/* Opens sections[open_section]: its page structs come from its own start. */
+static void add_hole(struct section *s, uint64_t start, uint64_t end)
+{
+    if (start < end && s->nr_holes < MAX_HOLES) {
+        s->holes[s->nr_holes].start = start;
+        s->holes[s->nr_holes++].end = end;
+    }
+}
+
+/* Where the page structs go: at the section's start. In the first section,
+ * whose low frames are warm (the firmware and the kernel are there), just
+ * below 2 MiB: only the structs of the first 8 MiB are then in warm memory,
+ * and all that is left there serves a small program. */
+static uint64_t place_map(const struct section *s, uint64_t nr)
+{
+    uint64_t at = (2 * MIB - 96 * KIB) >> PAGE_SHIFT;
+    uint64_t after = s->nr_holes ? s->holes[s->nr_holes - 1].end : s->first;
+
+    if (s != sections || s->first >= at)
+        return s->first;
+    return MAX(MIN(at, s->end - nr), after);
+}
+
+static void skip_hole_locked(struct section *s)
+{
+    uint64_t end = s->holes[s->next_hole++].end;
+
+    for (; s->fresh < end; s->fresh++) {
+        struct page *p = &s->map[s->fresh & (SECTION_PAGES - 1)];
+        memset(p, 0, sizeof(*p));
+        p->flags = PG_RESERVED;
+    }
+}
+
+/* Opens sections[open_section]: its page structs come from itself. */
 static bool open_locked(struct section *s)
 {
     uint64_t index = (uint64_t)(s - sections);
@@ -143,21 +184,41 @@ static bool open_locked(struct section *s)
 
     if (s->end <= s->first)
         return false;
-    if (!(boot_pdpt_direct[s->first >> (30 - PAGE_SHIFT)] & 1)) {
-        struct page *p = free_lists[0];
-        if (!p)
-            return false;
-        list_remove(p);
-        free_pages--;
-        map_direct(s->first, page_to_virt(p));
-    }
+    /* When this is needed everything else may be in use: one table is kept
+     * for the next GiB, and refilled from it. */
+    if (spare_table && map_direct(s->first, spare_table))
+        spare_table = NULL;
+    if (!(boot_pdpt_direct[s->first >> (30 - PAGE_SHIFT)] & 1))
+        return false;
     uint64_t nr = (ALIGN_UP(bytes, PAGE_SIZE)) >> PAGE_SHIFT;
     if (s->first + nr >= s->end)
         return false;
-    s->map = phys_to_virt(s->first << PAGE_SHIFT);
-    s->first += nr;
+    uint64_t at = place_map(s, nr);
+    s->map = phys_to_virt(at << PAGE_SHIFT);
     s->fresh = s->first;
+    add_hole(s, at, at + nr);
+    free_pages -= nr;
+    if (!spare_table) {
+        if (s->fresh == at)
+            skip_hole_locked(s);
+        struct page *p = &s->map[s->fresh & (SECTION_PAGES - 1)];
+        memset(p, 0, sizeof(*p));
+        p->flags = PG_RESERVED;
+        spare_table = phys_to_virt(s->fresh++ << PAGE_SHIFT);
+        free_pages--;
+    }
     return true;
+}
+
+/* The untouched frames up to `frame` become ordinary free blocks. */
+static void free_fresh_locked(struct section *s, uint64_t frame)
+{
+    while (s->fresh < frame) {
+        struct page *p = &s->map[s->fresh++ & (SECTION_PAGES - 1)];
+        memset(p, 0, sizeof(*p));
+        free_pages--; /* counted as free already */
+        free_locked(p, 0);
+    }
 }
 
 /* Takes an aligned block from the untouched part; what alignment skips goes
@@ -167,13 +228,14 @@ static struct page *take_fresh_locked(unsigned order)
     for (;;) {
         struct section *s = &sections[open_section];
         uint64_t frame = ALIGN_UP(s->fresh, 1ul << order);
+        if (s->map && s->next_hole < s->nr_holes &&
+            frame + (1ul << order) > s->holes[s->next_hole].start) {
+            free_fresh_locked(s, s->holes[s->next_hole].start);
+            skip_hole_locked(s);
+            continue;
+        }
         if (s->map && frame + (1ul << order) <= s->end) {
-            while (s->fresh < frame) {
-                struct page *skip = &s->map[s->fresh++ & (SECTION_PAGES - 1)];
-                memset(skip, 0, sizeof(*skip));
-                free_pages--;
-                free_locked(skip, 0);
-            }
+            free_fresh_locked(s, frame);
             s->fresh = frame + (1ul << order);
             for (uint64_t i = 0; i < 1ul << order; i++)
                 memset(&s->map[(frame + i) & (SECTION_PAGES - 1)], 0,
@@ -182,13 +244,8 @@ static struct page *take_fresh_locked(unsigned order)
         }
         if (open_section + 1 >= nr_sections)
             return NULL;
-        /* The remainder becomes ordinary free blocks. */
-        while (s->map && s->fresh < s->end) {
-            struct page *rest = &s->map[s->fresh++ & (SECTION_PAGES - 1)];
-            memset(rest, 0, sizeof(*rest));
-            free_pages--;
-            free_locked(rest, 0);
-        }
+        if (s->map)
+            free_fresh_locked(s, s->end);
         if (!open_locked(&sections[++open_section]) &&
             open_section + 1 >= nr_sections)
             return NULL;
@@ -296,8 +353,8 @@ void memory_stats(struct memory_stats *out)
     out->cache_pages = pagecache_nr_pages;
 }
 
-/* A range of RAM from the boot memory map. Called before the first
- * allocation. */
+/* A range of RAM from the boot memory map, in ascending order. Called before
+ * the first allocation. */
 void page_add_memory(paddr_t start, paddr_t end)
 {
     uint64_t frame = ALIGN_UP(start, PAGE_SIZE) >> PAGE_SHIFT;
@@ -312,14 +369,31 @@ void page_add_memory(paddr_t start, paddr_t end)
         if (s->end == 0) {
             s->first = s->fresh = frame;
             s->end = stop;
-        } else if (frame == s->end) {
+        } else {
+            if (s->nr_holes + 1 == MAX_HOLES)
+                return; /* one is kept for the page structs */
+            add_hole(s, s->end, frame);
             s->end = stop;
-        } /* else: a hole inside a section: the rest is not used */
+        }
         total_pages += stop - frame;
         free_pages += stop - frame;
         nr_sections = MAX(nr_sections, (unsigned)n + 1);
         frame = stop;
     }
+}
+
+const void *page_map_boot_data(paddr_t p, size_t len)
+{
+    for (paddr_t at = p; at < p + len; at = ALIGN_DOWN(at, GIB) + GIB) {
+        struct page *table;
+        if (boot_pdpt_direct[at / GIB] & 1)
+            continue;
+        table = page_alloc(0, 0);
+        if (!table)
+            return NULL;
+        map_direct(at >> PAGE_SHIFT, page_to_virt(table));
+    }
+    return phys_to_virt(p);
 }
 
 void page_init(void)
