@@ -118,7 +118,7 @@ void kmain(void)
     random_init();
     virtio_init();
     boot_mark("devices");
-    klog(LOG_INFO, "capstan guest on %s, %lu kHz, %u cpus wanted",
+    klog(LOG_DEBUG, "capstan guest on %s, %lu kHz, %u cpus wanted",
          host_kind(), tsc_khz(), boot_params.cpus);
     if (!kthread_create("init", init_thread, NULL))
         panic("no memory for the first thread");

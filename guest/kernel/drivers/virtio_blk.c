@@ -30,7 +30,7 @@
 #define NR_SLOTS 32u
 #define QUEUE_SIZE 128u
 #define MAX_REQUEST (1 * MIB)
-#define POLL_NS 100000l
+#define POLL_NS 400000l
 #define TIMEOUT_NS (30 * NSEC_PER_SEC)
 #define BLK_IN 0 /* VIRTIO_BLK_T_IN */
 #define STATUS_NOT_DONE 0xff

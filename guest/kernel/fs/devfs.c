@@ -5,6 +5,7 @@
  */
 #include "drivers/drivers.h"
 #include "fs/fs_internal.h"
+#include "param.h"
 
 #define NR_CHRDEVS 24u
 #define RANDOM_CHUNK 256u
@@ -161,7 +162,8 @@ int devfs_mount(const char *where)
     err = vfs_mount(where, sb);
     for (size_t n = 0; !err && n < ARRAY_SIZE(nodes); n++) {
         struct dentry *d;
-        if (nodes[n].ops)
+        /* A program without a terminal finds none: ENXIO. */
+        if (nodes[n].ops && (nodes[n].rdev != MKDEV(5, 0) || boot_params.tty))
             err = chrdev_register(nodes[n].rdev, nodes[n].ops);
         if (err)
             break;

@@ -70,6 +70,9 @@ int64_t pipe_get_size(struct file *f);
 int64_t pipe_set_size(struct file *f, uint64_t bytes);
 /* SIGPIPE for the calling thread. */
 void signal_broken_pipe(void);
+/* Copies up to n bytes that stay in the pipe: the count, 0 at its end, -EAGAIN
+ * when it is empty and is_nonblock. */
+ssize_t pipe_peek(struct file *f, void *buf, size_t n, bool is_nonblock);
 
 /* eventfd.c, timerfd.c, signalfd.c, epoll.c: Return owned files. */
 int eventfd_create(uint64_t count, uint32_t flags, struct file **out);

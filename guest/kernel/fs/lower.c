@@ -23,6 +23,7 @@ int lower_mount(uint64_t *root_object)
 
     if (size == 0)
         return -ENXIO;
+    boot_mark("disk found");
     why = kzalloc(256);
     if (!why)
         return -ENOMEM;
@@ -35,6 +36,7 @@ int lower_mount(uint64_t *root_object)
             klog(LOG_WARN, "pool: %s", why);
         *root_object = zfs_root(pool);
     }
+    boot_mark("pool open");
     kfree(why);
     return err;
 }

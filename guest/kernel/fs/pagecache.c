@@ -330,6 +330,25 @@ static void cache_remove_from(struct inode *i, uint64_t index)
     mutex_unlock(&i->cache_lock);
 }
 
+/* Drops the pages in [from, to) if nobody has mapped the inode; the lock
+ * keeps mappings from appearing meanwhile. False: nothing was done. */
+static bool cache_remove_unmapped(struct inode *i, uint64_t from, uint64_t to)
+{
+    struct page *p;
+
+    mutex_lock(&i->cache_lock);
+    bool is_unmapped = list_empty(&i->mappings);
+    while (is_unmapped && (p = radix_next(i, from)) != NULL &&
+           p->cache.index < to) {
+        from = p->cache.index;
+        cache_remove(i, p);
+    }
+    if (i->nr_cached == 0)
+        radix_free(i);
+    mutex_unlock(&i->cache_lock);
+    return is_unmapped;
+}
+
 /* Zeroes [from, to), both in the same page. */
 static int zero_part(struct inode *i, uint64_t from, uint64_t to)
 {
@@ -372,6 +391,8 @@ int pagecache_punch(struct inode *i, uint64_t from, uint64_t to)
     if (first > last)
         return zero_part(i, from, to);
     err = zero_part(i, from, first << PAGE_SHIFT);
+    if (!err && !has_backing(i) && cache_remove_unmapped(i, first, last))
+        first = last; /* a hole, as on tmpfs */
     for (uint64_t n = first; !err && n < last; n++) {
         struct page *p;
         if (!has_backing(i)) {

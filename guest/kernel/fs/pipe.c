@@ -196,6 +196,39 @@ static ssize_t pipe_read(struct file *f, struct iov_iter *to, off_t *pos)
     }
 }
 
+/* tee: copies bytes that stay. 0 at the end, -EAGAIN when empty. */
+ssize_t pipe_peek(struct file *f, void *buf, size_t n, bool is_nonblock)
+{
+    struct pipe *p = f->priv;
+
+    for (;;) {
+        size_t done = 0, used;
+        bool has_writer;
+
+        mutex_lock(&p->lock);
+        used = pipe_used(p);
+        while (done < n && done < used) {
+            size_t k = MIN(n, used) - done;
+            char *from = pipe_at(p, p->tail + (uint32_t)done, &k);
+
+            if (!from)
+                break;
+            memcpy((char *)buf + done, from, k);
+            done += k;
+        }
+        has_writer = p->nr_writers != 0;
+        mutex_unlock(&p->lock);
+        if (done || !has_writer)
+            return (ssize_t)done;
+        if (is_nonblock)
+            return -EAGAIN;
+        if (wait_event(&p->rd_wait,
+                       pipe_used(p) || !atomic_load_relaxed(&p->nr_writers),
+                       WAIT_INTERRUPTIBLE, NO_DEADLINE))
+            return -ERESTARTSYS;
+    }
+}
+
 static ssize_t pipe_write(struct file *f, struct iov_iter *from, off_t *pos)
 {
     struct pipe *p = f->priv;

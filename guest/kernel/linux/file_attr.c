@@ -360,10 +360,42 @@ int64_t sys_umask(uint64_t mask, uint64_t b, uint64_t c, uint64_t d,
 }
 
 /* --- extended attributes: none, and none can be made --- */
+#define XATTR_NAME_MAX 255
+#define XATTR_SIZE_MAX 65536
+
 enum xattr_op { XATTR_GET, XATTR_SET, XATTR_LIST, XATTR_REMOVE };
 
+/* What is wrong with the arguments, whatever the file. *is_known: the name is
+ * in one of the name spaces there are. */
+static int xattr_check(enum xattr_op op, uint64_t user_name, uint64_t size,
+                       uint64_t flags, bool *is_known)
+{
+    static const char *const spaces[] = {"user.", "trusted.", "security.",
+                                         "system."};
+    char name[XATTR_NAME_MAX + 1];
+    ssize_t n;
+
+    *is_known = true;
+    if (op == XATTR_LIST)
+        return 0;
+    if (op == XATTR_SET && (uint32_t)flags & ~3u /* CREATE, REPLACE */)
+        return -EINVAL;
+    n = strncpy_from_user(name, (const char *)user_name, sizeof(name));
+    if (n == 0 || n == -ENAMETOOLONG)
+        return -ERANGE;
+    if (n < 0)
+        return (int)n;
+    if (op == XATTR_SET && size > XATTR_SIZE_MAX)
+        return -E2BIG;
+    *is_known = false;
+    for (unsigned k = 0; k < ARRAY_SIZE(spaces); k++)
+        *is_known |= strncmp(name, spaces[k], strlen(spaces[k])) == 0;
+    return 0;
+}
+
 /* err: what finding the file said; i is put. */
-static int64_t xattr_result(int err, struct inode *i, enum xattr_op op)
+static int64_t xattr_result(int err, struct inode *i, enum xattr_op op,
+                            bool is_known)
 {
     if (err)
         return err;
@@ -371,6 +403,8 @@ static int64_t xattr_result(int err, struct inode *i, enum xattr_op op)
     inode_put(i);
     if (op == XATTR_LIST)
         return 0;
+    if (!is_known)
+        return -EOPNOTSUPP;
     return op == XATTR_GET && is_memfs ? -ENODATA : -EOPNOTSUPP;
 }
 
@@ -379,16 +413,22 @@ static int64_t xattr_result(int err, struct inode *i, enum xattr_op op)
                        uint64_t e, uint64_t f)                             \
     {                                                                      \
         struct inode *i = NULL;                                            \
-        int err = at_inode(AT_FDCWD, a, at_flags, &i);                     \
-        return xattr_result(err, i, op);                                   \
+        bool is_known;                                                     \
+        int err = xattr_check(op, b, d, e, &is_known);                     \
+        if (!err)                                                          \
+            err = at_inode(AT_FDCWD, a, at_flags, &i);                     \
+        return xattr_result(err, i, op, is_known);                         \
     }
 #define XATTR_FD(name, op)                                                 \
     int64_t sys_##name(uint64_t a, uint64_t b, uint64_t c, uint64_t d,     \
                        uint64_t e, uint64_t f)                             \
     {                                                                      \
         struct inode *i = NULL;                                            \
-        int err = io_inode(a, &i);                                         \
-        return xattr_result(err, i, op);                                   \
+        bool is_known;                                                     \
+        int err = xattr_check(op, b, d, e, &is_known);                     \
+        if (!err)                                                          \
+            err = io_inode(a, &i);                                         \
+        return xattr_result(err, i, op, is_known);                         \
     }
 
 XATTR_PATH(setxattr, XATTR_SET, 0)

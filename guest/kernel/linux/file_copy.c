@@ -245,11 +245,6 @@ int64_t sys_splice(uint64_t in, uint64_t in_off, uint64_t out,
     return pos_store(out_off, c.out_pos, n);
 }
 
-/* Copies bytes that stay in the pipe; 0 at its end, -EAGAIN when it is empty
- * and is_nonblock. pipe.c; without it tee is absent. */
-ssize_t pipe_peek(struct file *f, void *buf, size_t n, bool is_nonblock)
-    __attribute__((weak));
-
 static ssize_t tee_run(struct copy *c, uint64_t flags)
 {
     char *buf = kmalloc(c->count);
@@ -274,8 +269,6 @@ int64_t sys_tee(uint64_t in, uint64_t out, uint64_t len, uint64_t flags,
     struct copy c = {.count = MIN(len, COPY_BUFFER)};
     ssize_t n;
 
-    if (!pipe_peek)
-        return sys_absent(in, out, len, flags, e, f);
     if (flags & ~15ul)
         return -EINVAL;
     if (len == 0)

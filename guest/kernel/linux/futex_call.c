@@ -76,8 +76,8 @@ int64_t sys_futex(uint64_t word, uint64_t op, uint64_t value, uint64_t timeout,
     nsec_t deadline = NO_DEADLINE;
     int err;
 
-    if ((op & FUTEX_CLOCK_REALTIME) && cmd != FUTEX_WAIT &&
-        cmd != FUTEX_WAIT_BITSET && cmd != FUTEX_LOCK_PI2)
+    if ((op & FUTEX_CLOCK_REALTIME) && cmd != FUTEX_WAIT_BITSET &&
+        cmd != FUTEX_LOCK_PI2)
         return -ENOSYS;
     if (cmd == FUTEX_WAIT || cmd == FUTEX_WAIT_BITSET ||
         cmd == FUTEX_LOCK_PI || cmd == FUTEX_LOCK_PI2) {

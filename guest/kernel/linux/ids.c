@@ -278,6 +278,22 @@ int64_t sys_setgroups(uint64_t size, uint64_t list, uint64_t c, uint64_t d,
         return -ENOMEM; /* more than fit here */
     if (copy_from_user(groups, (void *)list, size * 4) != 0)
         return -EFAULT;
+    /* Kept in order, as Linux does: getgroups shows it. */
+    for (size_t i = 1; i < size; i++) {
+        uint32_t gid = groups[i];
+        size_t k = i;
+
+        for (; k > 0 && groups[k - 1] > gid; k--)
+            groups[k] = groups[k - 1];
+        groups[k] = gid;
+    }
+    for (size_t i = 1; i < size; i++) { /* Linux keeps them sorted */
+        uint32_t g = groups[i];
+        size_t k = i;
+        for (; k > 0 && groups[k - 1] > g; k--)
+            groups[k] = groups[k - 1];
+        groups[k] = g;
+    }
     memcpy(p->groups, groups, size * 4);
     p->nr_groups = size;
     return 0;

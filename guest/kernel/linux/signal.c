@@ -212,6 +212,33 @@ void signal_from_host(int signo)
     send(init_process, NULL, &info);
 }
 
+/* Which floating-point exception it was: the live x87 or SSE status (Intel SDM
+ * vol. 1, 8.1.3 and 10.2.3: flags in the order invalid, denormal, divide,
+ * overflow, underflow, precision). */
+static int fpe_code(uint64_t vec)
+{
+    static const uint8_t codes[6] = {7, 5, 3, 4, 5, 6}; /* FPE_FLT* */
+    static const uint8_t order[6] = {0, 2, 3, 4, 1, 5};
+    char *image = kzalloc(ALIGN_UP(fpu_user_size(), 64ul));
+    uint32_t flags, mxcsr;
+    uint16_t control, status;
+    int code = 0;
+
+    if (image == NULL)
+        return 0;
+    fpu_save_user(image);
+    memcpy(&control, image, 2);
+    memcpy(&status, image + 2, 2);
+    memcpy(&mxcsr, image + 24, 4);
+    kfree(image);
+    flags = vec == 19 ? mxcsr & ~(mxcsr >> 7) : status & ~(uint32_t)control;
+    for (int i = 0; i < 6 && code == 0; i++) {
+        if (flags >> order[i] & 1)
+            code = codes[order[i]];
+    }
+    return code;
+}
+
 void signal_fault(int signo, int code, vaddr_t addr, struct regs *regs)
 {
     struct task *t = current_task();
@@ -220,8 +247,10 @@ void signal_fault(int signo, int code, vaddr_t addr, struct regs *regs)
     struct ksigaction *a = &p->actions[signo - 1];
     bool was_on;
 
+    if (signo == SIGFPE && (regs->vec == 16 || regs->vec == 19))
+        code = fpe_code(regs->vec);
     siginfo_fill(&info, signo, code, 0, 0);
-    info.fields[0] = addr;
+    info.fields[0] = code == SI_KERNEL ? 0 : addr;
     if (signo == SIGKILL) { /* the page fault found no memory */
         crash_report(signo, &info, regs);
         process_exit(SIGKILL);

@@ -166,6 +166,13 @@ int64_t sys_pause(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e,
 
 /* --- sending --- */
 
+/* The codes of kill and of the kernel are not for sending to others. */
+static bool is_forged(const struct siginfo64 *info, uint64_t pid)
+{
+    return (info->code >= 0 || info->code == SI_TKILL) &&
+           (int)pid != current_process()->pid;
+}
+
 /* Is `pid` the program, alone or as its group? 0, or -errno. -EPERM: process
  * 1, which is not ours to kill. */
 static int find_process(int pid, struct process **out)
@@ -249,6 +256,8 @@ int64_t sys_rt_sigqueueinfo(uint64_t pid, uint64_t signo, uint64_t uinfo,
 
     if (get_user(info, (struct siginfo64 *)uinfo) != 0)
         return -EFAULT;
+    if (is_forged(&info, pid))
+        return -EPERM;
     err = find_process((int)pid, &p);
     if (err != 0 || (int)pid <= 0)
         return err != 0 ? err : -ESRCH;
@@ -265,8 +274,10 @@ int64_t sys_rt_tgsigqueueinfo(uint64_t tgid, uint64_t tid, uint64_t signo,
 
     if (get_user(info, (struct siginfo64 *)uinfo) != 0)
         return -EFAULT;
-    if ((int)tgid <= 0)
+    if ((int)tgid <= 0 || (int)tid <= 0)
         return -EINVAL;
+    if (is_forged(&info, tgid))
+        return -EPERM;
     info.signo = (int)signo;
     return send_to_task((int)tgid, (int)tid, (int)signo, &info);
 }

@@ -411,14 +411,23 @@ int64_t mm_mmap(struct mm *mm, vaddr_t addr, size_t len, int prot, int flags,
 
 /* --- mprotect --- */
 
+struct protect {
+    uint32_t prot;
+    vaddr_t pos; /* what comes before is done */
+};
+
 static int protect_one(struct gather *g, struct vma *v, vaddr_t start,
                        vaddr_t end, void *arg)
 {
-    uint32_t prot = *(uint32_t *)arg;
+    struct protect *p = arg;
+    uint32_t prot = p->prot;
     uint32_t flags = (v->flags & ~VM_ACCESS) | prot;
     uint64_t nr = (end - start) >> PAGE_SHIFT;
     int err;
 
+    if (start != p->pos) /* a hole: what is behind it stays as it is */
+        return -ENOMEM;
+    p->pos = end;
     if (flags == v->flags)
         return 0;
     if (prot & VM_WRITE &&
@@ -442,7 +451,7 @@ static int protect_one(struct gather *g, struct vma *v, vaddr_t start,
 
 int mm_mprotect(struct mm *mm, vaddr_t addr, size_t len, int prot)
 {
-    uint32_t rights = (uint32_t)prot & VM_ACCESS;
+    struct protect p = {.prot = (uint32_t)prot & VM_ACCESS};
     int grows = prot & (PROT_GROWSDOWN | PROT_GROWSUP);
     vaddr_t end;
     struct gather g;
@@ -468,8 +477,9 @@ int mm_mprotect(struct mm *mm, vaddr_t addr, size_t len, int prot)
         else
             addr = v->start;
     }
+    p.pos = addr;
     if (!err)
-        err = mm_for_range_locked(&g, addr, end, true, protect_one, &rights);
+        err = mm_for_range_locked(&g, addr, end, true, protect_one, &p);
     gather_finish_unlock(&g);
     return err;
 }

@@ -461,9 +461,10 @@ static ssize_t unix_recv_stream(struct unix_sock *u, struct socket_msg *sm,
                 break;
             continue;
         }
-        if (has_scm && (m->scm.nr_files ||
-                        (u->s.pass_cred &&
-                         !same_cred(&m->scm.cred, &sm->scm.cred))))
+        /* man 7 unix: a message with descriptors ends a read, but does not
+         * keep it from taking what came before. */
+        if (has_scm && u->s.pass_cred &&
+            !same_cred(&m->scm.cred, &sm->scm.cred))
             break;
         if (!has_scm) {
             unix_take_addr(m, sm->addr);
@@ -562,7 +563,7 @@ int64_t unix_ioctl(struct socket *s, uint32_t cmd, uint64_t arg)
             return -EINVAL;
         spin_lock(&u->lock);
         n = (int32_t)u->queued_bytes;
-        if (!unix_is_stream(u)) {
+        if (u->s.type == SOCK_DGRAM) { /* the next one; others: all */
             m = list_first(&u->queue, struct unix_msg, link);
             n = list_empty(&u->queue) ? 0 : (int32_t)m->len;
         }

@@ -94,6 +94,8 @@ static int chunk_insert(struct zfs *z, uint64_t base, const uint8_t *bytes)
     return 0;
 }
 
+#define PREFETCH_PIECE (128u << 10)
+
 void vdev_prefetch(struct zfs *z, uint64_t end, size_t len)
 {
     uint64_t chunk = z->chunk_bytes;
@@ -105,13 +107,19 @@ void vdev_prefetch(struct zfs *z, uint64_t end, size_t len)
     if (last - first <= chunk || last > z->size_bytes ||
         last - first > z->chunks.limit)
         return;
-    uint8_t *buf = kmalloc(last - first);
+    /* In pieces: a large buffer would be the first to touch cold memory. */
+    uint64_t piece = MAX(chunk, (uint64_t)PREFETCH_PIECE);
+    uint8_t *buf = kmalloc(piece);
     if (!buf)
         return;
-    if (vdev_read(z, first, buf, last - first) == 0)
-        for (uint64_t at = first; at < last; at += chunk)
-            if (chunk_insert(z, at, buf + (at - first)))
+    for (uint64_t from = first; from < last; from += piece) {
+        uint64_t n = MIN(piece, last - from);
+        if (vdev_read(z, from, buf, n))
+            break;
+        for (uint64_t at = 0; at < n; at += chunk)
+            if (chunk_insert(z, from + at, buf + at))
                 break;
+    }
     kfree(buf);
 }
 
