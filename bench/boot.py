@@ -27,16 +27,34 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 CAPSTAN = str(ROOT / ".venv" / "bin" / "capstan")
-BASE = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-        "-M", "microvm,acpi=off", "-accel", "kvm", "-cpu", "host,arch-capabilities=off",
-        "-device", "isa-debug-exit,iobase=0x501,iosize=2"]
+BASE = [
+    "qemu-system-x86_64",
+    "-nodefaults",
+    "-no-user-config",
+    "-display",
+    "none",
+    "-no-reboot",
+    "-M",
+    "microvm,acpi=off",
+    "-accel",
+    "kvm",
+    "-cpu",
+    "host,arch-capabilities=off",
+    "-device",
+    "isa-debug-exit,iobase=0x501,iosize=2",
+]
 
 
 def first_byte(args: list[str], fd: int, pass_fds: tuple[int, ...], deadline: float = 10) -> float:
     """Milliseconds from exec to the first byte on fd; inf when none comes."""
     start = time.monotonic()
-    proc = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                            stderr=subprocess.DEVNULL, pass_fds=pass_fds)
+    proc = subprocess.Popen(
+        args,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=pass_fds,
+    )
     ready, _, _ = select.select([fd], [], [], deadline)
     got = os.read(fd, 1) if ready else b""
     spent = (time.monotonic() - start) * 1000
@@ -48,48 +66,98 @@ def first_byte(args: list[str], fd: int, pass_fds: tuple[int, ...], deadline: fl
 def probe_once(kernel: Path) -> float:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        line = [*BASE, "-m", "256", "-chardev", f"socket,id=s,fd={theirs.fileno()}",
-                "-serial", "chardev:s", "-kernel", str(kernel)]
+        line = [
+            *BASE,
+            "-m",
+            "256",
+            "-chardev",
+            f"socket,id=s,fd={theirs.fileno()}",
+            "-serial",
+            "chardev:s",
+            "-kernel",
+            str(kernel),
+        ]
         return first_byte(line, ours.fileno(), (theirs.fileno(),))
 
 
 def guest_line(image: dict, memory: int, fds: dict[str, int], params: str) -> list[str]:
-    return [*BASE, "-m", str(memory), "-kernel", image["kernel"], "-initrd", params,
-            "-global", "virtio-mmio.force-legacy=false",
-            "-drive", f"if=none,id=d,format=raw,readonly=on,file={image['disk']},file.locking=off",
-            "-device", "virtio-blk-device,drive=d", "-device", "virtio-serial-device,max_ports=4",
-            "-chardev", f"socket,id=o,fd={fds['out']}", "-device", "virtserialport,chardev=o,nr=1",
-            "-chardev", "null,id=e", "-device", "virtserialport,chardev=e,nr=2",
-            "-chardev", f"socket,id=c,fd={fds['ctl']}", "-device", "virtserialport,chardev=c,nr=3",
-            "-device", "virtio-rng-device", "-chardev", "null,id=s", "-serial", "chardev:s"]
+    return [
+        *BASE,
+        "-m",
+        str(memory),
+        "-kernel",
+        image["kernel"],
+        "-initrd",
+        params,
+        "-global",
+        "virtio-mmio.force-legacy=false",
+        "-drive",
+        f"if=none,id=d,format=raw,readonly=on,file={image['disk']},file.locking=off",
+        "-device",
+        "virtio-blk-device,drive=d",
+        "-device",
+        "virtio-serial-device,max_ports=4",
+        "-chardev",
+        f"socket,id=o,fd={fds['out']}",
+        "-device",
+        "virtserialport,chardev=o,nr=1",
+        "-chardev",
+        "null,id=e",
+        "-device",
+        "virtserialport,chardev=e,nr=2",
+        "-chardev",
+        f"socket,id=c,fd={fds['ctl']}",
+        "-device",
+        "virtserialport,chardev=c,nr=3",
+        "-device",
+        "virtio-rng-device",
+        "-chardev",
+        "null,id=s",
+        "-serial",
+        "chardev:s",
+    ]
 
 
 def guest_once(image: dict, memory: int = 256, deadline: float = 10) -> float:
-    blob = b"".join(p.encode() + b"\0" for p in
-                    ["capstan-params=1", f"arg={image['argv'][0]}", "env=HOME=/root",
-                     "seed=" + "5a" * 32])
+    blob = b"".join(
+        p.encode() + b"\0"
+        for p in [
+            "capstan-params=1",
+            f"arg={image['argv'][0]}",
+            "env=HOME=/root",
+            "seed=" + "5a" * 32,
+        ]
+    )
     out, out_end = socket.socketpair()
     ctl, ctl_end = socket.socketpair()
     with out, out_end, ctl, ctl_end, tempfile.NamedTemporaryFile() as params:
         params.write(blob)
         params.flush()
-        line = guest_line(image, memory, {"out": out_end.fileno(), "ctl": ctl_end.fileno()},
-                          params.name)
+        line = guest_line(
+            image, memory, {"out": out_end.fileno(), "ctl": ctl_end.fileno()}, params.name
+        )
         return first_byte(line, out.fileno(), (out_end.fileno(), ctl_end.fileno()), deadline)
 
 
 def build_image(name: str, binary: Path) -> tuple[dict, float]:
     binary.touch()  # or the cache would answer
     start = time.monotonic()
-    subprocess.run([CAPSTAN, "build", "-q", "-t", name, str(binary)], check=True,
-                   stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [CAPSTAN, "build", "-q", "-t", name, str(binary)], check=True, stdout=subprocess.DEVNULL
+    )
     seconds = time.monotonic() - start
-    code = ("import json,sys; from capstan.store import Store; "
-            "i = Store().open(sys.argv[1]); "
-            "print(json.dumps({'disk': str(i.disk), 'kernel': str(i.kernel), "
-            "'argv': list(i.manifest.config.argv)}))")
-    shown = subprocess.run([str(Path(CAPSTAN).parent / "python"), "-c", code, name],
-                           check=True, capture_output=True, text=True)
+    code = (
+        "import json,sys; from capstan.store import Store; "
+        "i = Store().open(sys.argv[1]); "
+        "print(json.dumps({'disk': str(i.disk), 'kernel': str(i.kernel), "
+        "'argv': list(i.manifest.config.argv)}))"
+    )
+    shown = subprocess.run(
+        [str(Path(CAPSTAN).parent / "python"), "-c", code, name],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     return json.loads(shown.stdout), seconds
 
 
@@ -103,8 +171,13 @@ def smallest_memory(image: dict) -> int:
 
 def timed(args: list[str]) -> float:
     start = time.monotonic()
-    subprocess.run(args, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                   stderr=subprocess.DEVNULL, check=False)
+    subprocess.run(
+        args,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
     return (time.monotonic() - start) * 1000
 
 
@@ -129,8 +202,9 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, float]:
     best["build hello s"] = min(build_ms, build_image("bench-dynamic", folder / "dynamic")[1])
     if options.tree:
         capstanfile = folder / "Capstanfile"
-        capstanfile.write_text(f"cmdline: {folder / 'static'}\nfiles:\n"
-                               f"  /tree: {json.dumps(str(options.tree))}\n")
+        capstanfile.write_text(
+            f"cmdline: {folder / 'static'}\nfiles:\n  /tree: {json.dumps(str(options.tree))}\n"
+        )
         args = [CAPSTAN, "build", "-q", "-t", "bench-tree", "-f", str(capstanfile), str(folder)]
         seconds = []
         for _ in range(2):

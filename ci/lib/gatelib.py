@@ -39,14 +39,23 @@ class Result:
 
 
 def run(
-    args: list[str], *, stdin: bytes = b"", timeout: float = 60,
-    env: dict[str, str] | None = None, cwd: Path | None = None,
+    args: list[str],
+    *,
+    stdin: bytes = b"",
+    timeout: float = 60,
+    env: dict[str, str] | None = None,
+    cwd: Path | None = None,
 ) -> Result:
     """Run a command to its end or its deadline."""
     start = time.monotonic()
     proc = subprocess.Popen(
-        args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env,
-        cwd=cwd, start_new_session=True,
+        args,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=env,
+        cwd=cwd,
+        start_new_session=True,
     )
     try:
         out, err = proc.communicate(stdin, timeout=timeout)

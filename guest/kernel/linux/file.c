@@ -18,6 +18,13 @@ static int64_t do_open(uint64_t dirfd, uint64_t path, uint32_t flags,
 
     if (fd)
         return fd;
+    /* RESOLVE_IN_ROOT: "/" is the directory, so one is needed. */
+    if ((lookup & LOOKUP_IN_ROOT) && !a.base)
+        fd = at_base(dirfd, &a.base);
+    if (fd) {
+        at_path_put(&a);
+        return fd;
+    }
     fd = vfs_open_lookup(a.base, a.path.name, flags & OPEN_KNOWN,
                          mode & 07777, lookup, &f);
     at_path_put(&a);

@@ -29,7 +29,7 @@ void user_path_put(struct user_path *p)
         kfree(p->name);
 }
 
-static int at_base(uint64_t dirfd, struct dentry **out)
+int at_base(uint64_t dirfd, struct dentry **out)
 {
     struct file *f;
     int err = 0;

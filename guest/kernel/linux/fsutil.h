@@ -31,6 +31,8 @@ struct at_path {
     struct user_path path;
     struct dentry *base; /* owned or NULL */
 };
+/* dirfd alone: owned, or NULL for AT_FDCWD. */
+int at_base(uint64_t dirfd, struct dentry **out);
 int at_path_get(struct at_path *a, uint64_t dirfd, uint64_t user);
 void at_path_put(struct at_path *a);
 /* dirfd + path -> dentry. lookup: LOOKUP_* */

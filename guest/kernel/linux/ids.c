@@ -287,13 +287,6 @@ int64_t sys_setgroups(uint64_t size, uint64_t list, uint64_t c, uint64_t d,
             groups[k] = groups[k - 1];
         groups[k] = gid;
     }
-    for (size_t i = 1; i < size; i++) { /* Linux keeps them sorted */
-        uint32_t g = groups[i];
-        size_t k = i;
-        for (; k > 0 && groups[k - 1] > g; k--)
-            groups[k] = groups[k - 1];
-        groups[k] = g;
-    }
     memcpy(p->groups, groups, size * 4);
     p->nr_groups = size;
     return 0;
