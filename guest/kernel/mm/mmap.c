@@ -48,22 +48,23 @@ static bool can_merge(const struct vma *a, const struct vma *b)
            (!a->inode || a->offset + (a->end - a->start) == b->offset);
 }
 
+static struct vma *merge_prev_locked(struct gather *g, struct vma *v)
+{
+    struct vma *prev = v->prev;
+    vaddr_t end = v->end;
+
+    if (!prev || !can_merge(prev, v))
+        return v;
+    mm_remove_vma_locked(g, v);
+    mm_resize_vma_locked(g->mm, prev, prev->start, end);
+    return prev;
+}
+
 struct vma *vma_merge_locked(struct gather *g, struct vma *v)
 {
-    struct vma *prev = v->prev, *next = v->next;
-
-    if (next && can_merge(v, next)) {
-        vaddr_t end = next->end;
-        mm_remove_vma_locked(g, next);
-        mm_resize_vma_locked(g->mm, v, v->start, end);
-    }
-    if (prev && can_merge(prev, v)) {
-        vaddr_t end = v->end;
-        mm_remove_vma_locked(g, v);
-        mm_resize_vma_locked(g->mm, prev, prev->start, end);
-        v = prev;
-    }
-    return v;
+    if (v->next)
+        merge_prev_locked(g, v->next);
+    return merge_prev_locked(g, v);
 }
 
 int mm_for_range_locked(struct gather *g, vaddr_t start, vaddr_t end,
@@ -74,7 +75,7 @@ int mm_for_range_locked(struct gather *g, vaddr_t start, vaddr_t end,
 {
     vaddr_t pos = start;
     bool has_hole = false;
-    struct vma *v = vma_find(g->mm->vma_root, start), *upper;
+    struct vma *v = vma_find(g->mm->vma_root, start), *upper, *last = NULL;
 
     while (v && v->start < end) {
         int err;
@@ -90,13 +91,17 @@ int mm_for_range_locked(struct gather *g, vaddr_t start, vaddr_t end,
                 return err;
         }
         err = fn(g, v, MAX(v->start, start), MIN(v->end, end), arg);
+        /* Backwards only: fn has not seen the next one yet. */
         if (split)
-            v = vma_merge_locked(g, v);
+            v = merge_prev_locked(g, v);
         if (err)
             return err;
         pos = v->end;
+        last = v;
         v = v->next;
     }
+    if (split && last && v)
+        merge_prev_locked(g, v);
     return has_hole || pos < end ? -ENOMEM : 0;
 }
 
