@@ -59,7 +59,8 @@ def run(
     )
     try:
         out, err = proc.communicate(stdin, timeout=timeout)
-        status: int | None = proc.returncode
+        # As a shell and capstan say it: 128 + n when signal n ended it.
+        status: int | None = proc.returncode if proc.returncode >= 0 else 128 - proc.returncode
     except subprocess.TimeoutExpired:
         os.killpg(proc.pid, 9)
         out, err = proc.communicate()

@@ -85,7 +85,23 @@ isr_common:
         movq    136(%rsp), %rax         /* rip */
         testq   %rax, %rax
         jns     1f                      /* low half: the program */
-        cmpq    $entry_begin, %rax
+        cmpq    $return_begin, %rax
+        jb      4f
+        cmpq    $return_end, %rax
+        jae     4f
+        /* Interrupts were on already, the iretq to come: what is due must be
+         * done before the program runs. As if it had hit the program. */
+        movq    160(%rsp), %rdi         /* -> rip cs rflags rsp ss */
+        movq    (%rdi), %rax
+        testq   %rax, %rax
+        js      2f                      /* back to the kernel */
+        movq    %rax, 136(%rsp)
+        movq    16(%rdi), %rax
+        movq    %rax, 152(%rsp)
+        movq    24(%rdi), %rax
+        movq    %rax, 160(%rsp)
+        jmp     1f
+4:      cmpq    $entry_begin, %rax
         jb      2f
         cmpq    $windows_end, %rax
         jae     2f
@@ -117,10 +133,12 @@ return_from_trap:                       /* rsp -> struct regs, interrupts off */
         btl     $9, 16(%rsp)
         jnc     3f
         movb    $1, %gs:0
+return_begin:
         cmpb    $0, %gs:1
         je      3f
         outb    %al, $0x80
 3:      iretq
+return_end:
 4:      movq    $0x10, 8(%rsp)
         movq    $0x18, 32(%rsp)
         btl     $9, 16(%rsp)
