@@ -153,8 +153,8 @@ static void selects(void)
     show_sets("few", select(a[0], &in, NULL, NULL, &(struct timeval){0, 0}),
               &in, NULL, a[0]);
     FD_ZERO(&in);
-    FD_SET(99, &in);
-    show_sets("closed", select(100, &in, NULL, NULL, NULL), &in, NULL, 99);
+    FD_SET(50, &in); /* beyond its table (64 at least) Linux does not look */
+    show_sets("closed", select(51, &in, NULL, NULL, NULL), &in, NULL, 50);
     FD_ZERO(&in);
     show_sets("negative", select(-1, &in, NULL, NULL, NULL), &in, NULL, 0);
     show_sets("bad time", select(0, NULL, NULL, NULL, &bad), NULL, NULL, 0);

@@ -35,6 +35,12 @@ static nsec_t event_after(const struct itimer *it, nsec_t left)
     return deadline_after(MAX(left, 0));
 }
 
+static void set_overruns(struct itimer *it, uint64_t n)
+{
+    it->queue.info.fields[0] =
+        (uint32_t)it->id | MIN(n, 0x7ffffffful) << 32;
+}
+
 static void fire(struct timer *timer)
 {
     struct itimer *it = timer->arg;
@@ -57,14 +63,13 @@ static void fire(struct timer *timer)
     spin_unlock(&it->lock);
     if (!due || it->is_silent)
         return;
-    if (signal_send_queued(it->process, it->target, &it->queue)) {
+    /* Before it is sent: the program may take it at once. One that is still
+     * queued gets the sum, which is what a handler will see. */
+    set_overruns(it, n - 1);
+    if (signal_send_queued(it->process, it->target, &it->queue))
         it->overruns = n - 1;
-    } else {
-        it->overruns += n;
-        /* Still queued: what a handler will see. */
-        it->queue.info.fields[0] =
-            (uint32_t)it->id | MIN(it->overruns, 0x7ffffffful) << 32;
-    }
+    else
+        set_overruns(it, it->overruns += n);
 }
 
 void itimer_init(struct itimer *it, struct process *p, int clock, int signo)
