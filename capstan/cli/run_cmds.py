@@ -100,6 +100,11 @@ def make_options(args: tuple[str, ...], given: dict[str, object]) -> RunOptions:
     memory, name, timeout, port = (given[key] for key in ("memory", "name", "timeout", "gdb_port"))
     if timeout is not None and not float(str(timeout)) > 0:
         raise UsageError(f"--timeout {timeout}: not more than 0 seconds")
+    if given["machine"] == "q35":
+        raise UsageError(
+            "--machine q35: its disk and console are on PCI, for which the guest has no driver yet",
+            hint="use --machine microvm (the default)",
+        )
     verbose = bool(given["verbose"])
     loglevel = given["loglevel"] if given["loglevel"] is not None else (3 if verbose else None)
     return spec.RunOptions(

@@ -47,14 +47,14 @@ def invoke(line: str) -> Result:
 
 
 def test_options_arrive(specs: list[RunSpec]) -> None:
-    line = "-m 64M -c 2 -e A=1 -w /w --accel tcg --machine q35 --name n --strace --timeout 1.5"
+    line = "-m 64M -c 2 -e A=1 -w /w --accel tcg --machine microvm --name n --strace --timeout 1.5"
     result = invoke(f"{line} --grace 2 --loglevel 4 --gdb-port 1234 ./tool -m arg")
     assert result.exit_code == 42
     assert "ports 80:80: not supported yet" in result.stderr
     (spec,) = specs
     assert spec.argv == ("/bin/tool", "-m", "arg")
     assert (spec.memory, spec.cpus, spec.workdir, spec.name) == (64 << 20, 2, "/w", "n")
-    assert (spec.accel, spec.machine, spec.gdb) == (Accel.TCG, MachineType.Q35, "1234")
+    assert (spec.accel, spec.machine, spec.gdb) == (Accel.TCG, MachineType.MICROVM, "1234")
     assert (spec.strace, spec.timeout, spec.grace, spec.loglevel) == (True, 1.5, 2.0, 4)
     assert spec.env["A"] == "1"
 
@@ -65,7 +65,7 @@ def test_verbose_asks_the_kernel_to_talk(specs: list[RunSpec]) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["-m x t", "--name a/b t", "--timeout 0 t", "--cpus 99 t", "-w x t"]
+    "line", ["-m x t", "--name a/b t", "--timeout 0 t", "--cpus 99 t", "-w x t", "--machine q35 t"]
 )
 def test_bad_values(specs: list[RunSpec], line: str) -> None:
     assert isinstance(invoke(line).exception, UsageError)
