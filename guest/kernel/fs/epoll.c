@@ -504,6 +504,7 @@ static void epoll_release(struct file *f)
 }
 
 static const struct file_ops epoll_ops = {
+    .name = "[eventpoll]",
     .poll = epoll_poll,
     .release = epoll_release,
 };

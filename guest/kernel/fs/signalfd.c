@@ -124,6 +124,7 @@ static void signalfd_release(struct file *f)
 }
 
 static const struct file_ops signalfd_ops = {
+    .name = "[signalfd]",
     .read = signalfd_read,
     .poll = signalfd_poll,
     .release = signalfd_release,
