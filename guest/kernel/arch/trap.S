@@ -9,7 +9,10 @@
  * - [entry_begin, entry_switched) and [exit_begin, exit_end) run on the program's
  *   stack pointer; an event there is treated as if it had hit the program.
  * - Return: registers, then the interrupt flag (%gs:0, plus an exit when the
- *   host has one pending), then iretq with the selectors that do not trap.
+ *   host has one pending), then iretq with the selectors that do not trap. An
+ *   event in [return_begin, return_end) on its way to the program counts as one
+ *   that hit the program, or the work it leaves (WORK_RESCHED) would wait for
+ *   the event after.
  */
 #define CPU_KSTACK %gs:8
 #define REGS_SIZE 176
