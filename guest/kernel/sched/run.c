@@ -175,13 +175,32 @@ static bool push_away(struct thread *prev, struct cpu *c)
     return true;
 }
 
+/* A thread that may not stay here (sched_setaffinity) goes where it may. As
+ * above: it is runnable and this CPU is not running it any more. */
+static bool send_home(struct thread *prev, struct cpu *c)
+{
+    if (prev == c->idle_thread || prev->state != THREAD_RUNNING ||
+        prev->affinity >> c->id & 1)
+        return false;
+    for (unsigned i = 0; i < nr_cpus; i++) {
+        if (prev->affinity >> i & 1) {
+            spin_lock(&queues[i].lock);
+            enqueue_locked(&queues[i], prev, i);
+            spin_unlock(&queues[i].lock);
+            smp_ipi(cpus[i], IPI_RESCHED);
+            return true;
+        }
+    }
+    return false;
+}
+
 static struct thread *pick_next(struct cpu *c, struct runqueue *q,
                                 struct thread *prev)
 {
     struct thread *next;
     unsigned me = c->id;
 
-    if (boot_params.torture && push_away(prev, c))
+    if ((boot_params.torture && push_away(prev, c)) || send_home(prev, c))
         prev = c->idle_thread;
     spin_lock(&q->lock);
     if (prev != c->idle_thread) {
@@ -322,8 +341,12 @@ void thread_set_work(struct thread *t, uint32_t bits)
 int thread_set_affinity(struct thread *t, uint64_t mask)
 {
     atomic_store_relaxed(&t->affinity, mask);
-    if (t == current_thread() && !(mask >> t->cpu & 1))
+    if (mask >> atomic_load_relaxed(&t->cpu) & 1)
+        return 0;
+    if (t == current_thread())
         schedule();
+    else
+        thread_set_work(t, WORK_RESCHED); /* send_home */
     return 0;
 }
 
