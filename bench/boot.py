@@ -182,7 +182,7 @@ def timed(args: list[str]) -> float:
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, float]:
-    source = ROOT / "tests" / "apps" / "hello.c"
+    source = ROOT / "bench" / "hello.c"
     for flavour, flags in (("static", ["-static"]), ("dynamic", [])):
         subprocess.run(["gcc", "-O2", *flags, "-o", str(folder / flavour), str(source)], check=True)
     static, _ = build_image("bench-static", folder / "static")

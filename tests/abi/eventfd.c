@@ -30,7 +30,8 @@ static void state(int fd)
 
     poll(&p, 1, 0);
     printf("  poll:%s%s%s\n", p.revents & POLLIN ? " IN" : "",
-           p.revents & POLLOUT ? " OUT" : "", p.revents & POLLERR ? " ERR" : "");
+           p.revents & POLLOUT ? " OUT" : "",
+           p.revents & POLLERR ? " ERR" : "");
 }
 
 static void *later(void *arg)

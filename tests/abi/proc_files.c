@@ -206,7 +206,8 @@ static void machine(void)
     E(sscanf(text, "%lf %lf", &a, &b));
     struct timespec t;
     clock_gettime(CLOCK_BOOTTIME, &t);
-    SAY("uptime is the clock's", a > 0 && a <= t.tv_sec + 1 && a + 5 > t.tv_sec);
+    SAY("uptime is the clock's",
+        a > 0 && a <= t.tv_sec + 1 && a + 5 > t.tv_sec);
     slurp("/proc/loadavg");
     int running, all;
     E(sscanf(text, "%lf %lf %*f %d/%d", &a, &b, &running, &all));

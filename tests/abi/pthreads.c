@@ -61,7 +61,8 @@ static void basics(void)
     void *stack;
     P(pthread_getattr_np(pthread_self(), &attr));
     P(pthread_attr_getstack(&attr, &stack, &size));
-    YES((char *)&stack > (char *)stack && (char *)&stack < (char *)stack + size);
+    char *low = stack, *here = (char *)&stack;
+    YES(here > low && here < low + size);
     pthread_attr_destroy(&attr);
 }
 

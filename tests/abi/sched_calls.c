@@ -46,7 +46,20 @@ static void affinity(void)
     E(sched_setaffinity(0, sizeof(all), &all));
     E(sched_getaffinity(0, sizeof(got), &got));
     YES(CPU_EQUAL(&all, &got));
+    /* A thread that moves itself has moved when the call returns. */
     bool in_set = true;
+    int wrong = 0;
+    for (int i = 0; i < 20 * CPU_SETSIZE; i++) {
+        int to = i % CPU_SETSIZE;
+        if (!CPU_ISSET(to, &all))
+            continue;
+        CPU_ZERO(&one);
+        CPU_SET(to, &one);
+        wrong += sched_setaffinity(0, sizeof(one), &one) != 0;
+        wrong += sched_getcpu() != to;
+    }
+    E(wrong);
+    MUST(sched_setaffinity(0, sizeof(all), &all));
     for (int i = 0; i < 1000; i++)
         in_set = in_set && CPU_ISSET(sched_getcpu(), &all);
     SAY("always on a CPU of the set", in_set);
