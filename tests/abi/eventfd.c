@@ -34,24 +34,30 @@ static void state(int fd)
            p.revents & POLLERR ? " ERR" : "");
 }
 
+/* These do not print: main may be faster. */
 static void *later(void *arg)
 {
+    uint64_t v = 5;
+
     sleep_ms(30);
-    give(*(int *)arg, 5);
+    MUST(write(*(int *)arg, &v, sizeof(v)));
     return NULL;
 }
 
 static void *drain(void *arg)
 {
+    static uint64_t v;
+
     sleep_ms(30);
-    take(*(int *)arg);
-    return NULL;
+    MUST(read(*(int *)arg, &v, sizeof(v)));
+    return &v;
 }
 
 int main(void)
 {
     uint64_t v[2] = {1, 2};
     struct iovec iov[2] = {{v, 4}, {(char *)v + 4, 4}};
+    uint64_t *drained;
     pthread_t t;
     int fd;
 
@@ -106,7 +112,8 @@ int main(void)
     pthread_create(&t, NULL, drain, &fd);
     v[0] = 7;
     E(write(fd, v, 8)); /* waits for room */
-    pthread_join(t, NULL);
+    pthread_join(t, (void **)&drained);
+    YES(*drained == UINT64_MAX - 1);
     take(fd);
     pthread_create(&t, NULL, later, &fd);
     struct pollfd p = {fd, POLLIN, 0};

@@ -48,7 +48,7 @@ static void *in_thread(void *arg)
 
     check("fresh");
     spoil(me);
-    for (int i = 0; i < 200; i++) {
+    for (int i = 0; i < 50; i++) {
         sched_yield();
         if (counter != 7 + me || zeroed != me || big[i * 400] != me)
             printf("mixed up\n");
@@ -66,7 +66,7 @@ static void *quiet(void *arg)
 
     bad += counter != 7 || zeroed != 0 || strcmp(record.name, "initial") != 0;
     spoil(me);
-    for (int i = 0; i < 500; i++) {
+    for (int i = 0; i < 100; i++) {
         errno = me;
         sched_yield();
         bad += errno != me || counter != 7 + me || zeroed != me;

@@ -129,7 +129,7 @@ def _mirror(release: str) -> str:
         found = re.search(rf"^deb (?:\[.*\] )?(\S+) {release} ", text, re.MULTILINE)
         if found:
             return found[1]
-    return "http://deb.debian.org/debian"
+    raise CannotCheckError(f"no source of {release} in apt's lists; set CAPSTAN_ZDB to a zdb")
 
 
 def _download(work: Path, suite: str, mirror: str) -> None:
