@@ -140,60 +140,60 @@ ap_params_phys:
 ap_params: .long 0, 0, 0
         .set    gdt_phys, gdt
 
-/* U=1 everywhere: native code runs at hardware CPL 3 on kvm_pvm. The first
- * GiB is mapped by 2 MiB pages except the first 4 MiB (the kernel, 4 KiB
- * pages, protected by arch_protect_kernel); PML4 slot 0 is identity for
- * start-up, 257 the direct map (NX from the PDPT), 511 the kernel. */
+/* U=1 everywhere: native code runs at hardware CPL 3 on kvm_pvm. A=1 and D=1
+ * everywhere: see protect_kernel. The first GiB is mapped by 2 MiB pages
+ * except the first (the kernel, 4 KiB pages, and the second when the kernel
+ * reaches into it); PML4 slot 0 is identity for start-up, 257 the direct map
+ * (NX from the PDPT), 511 the kernel. */
         .section .boot.tables, "aw", @progbits
         .balign 4096
         .globl boot_pml4_phys, ap_pml4_phys, boot_pdpt_direct_phys
-        .globl boot_pt_kernel_phys
+        .globl boot_pt_kernel_phys, boot_pd_first_phys
 boot_pml4_phys:
-        .quad   pdpt_identity + 7
+        .quad   pdpt_identity + 0x67
         .fill   256, 8, 0
-        .quad   boot_pdpt_direct_phys + 7
+        .quad   boot_pdpt_direct_phys + 0x67
         .fill   253, 8, 0
-        .quad   pdpt_kernel + 7
+        .quad   pdpt_kernel + 0x67
 ap_pml4_phys:
-        .quad   pdpt_identity + 7
+        .quad   pdpt_identity + 0x67
         .fill   256, 8, 0
-        .quad   boot_pdpt_direct_phys + 7
+        .quad   boot_pdpt_direct_phys + 0x67
         .fill   253, 8, 0
-        .quad   pdpt_kernel + 7
+        .quad   pdpt_kernel + 0x67
 pdpt_identity:
-        .quad   pd_first + 7
+        .quad   boot_pd_first_phys + 0x67
         .fill   511, 8, 0
 boot_pdpt_direct_phys:
-        .quad   pd_first + 7 + PTE_NX
+        .quad   boot_pd_first_phys + 0x67 + PTE_NX
         .quad   0, 0
-        .quad   pd_mmio + 7 + PTE_NX
+        .quad   pd_mmio + 0x67 + PTE_NX
         .fill   508, 8, 0
 pdpt_kernel:
         .fill   510, 8, 0
-        .quad   pd_kernel + 7
+        .quad   pd_kernel + 0x67
         .quad   0
-pd_first:
-        .quad   boot_pt_kernel_phys + 7
-        .quad   boot_pt_kernel_phys + 0x1007
-        .set    n, 2
-        .rept   510
-        .quad   n * 0x200000 + 0x87
+boot_pd_first_phys:
+        .quad   boot_pt_kernel_phys + 0x67
+        .set    n, 1
+        .rept   511
+        .quad   n * 0x200000 + 0xe7
         .set    n, n + 1
         .endr
 pd_mmio:                                /* 0xfea00000 .. 0xff000000, uncached */
         .fill   0x1f5, 8, 0
-        .quad   0xfea00000 + 0x9f
-        .quad   0xfec00000 + 0x9f
-        .quad   0xfee00000 + 0x9f
+        .quad   0xfea00000 + 0xff
+        .quad   0xfec00000 + 0xff
+        .quad   0xfee00000 + 0xff
         .fill   512 - 0x1f8, 8, 0
 pd_kernel:
-        .quad   boot_pt_kernel_phys + 7
-        .quad   boot_pt_kernel_phys + 0x1007
+        .quad   boot_pt_kernel_phys + 0x67
+        .quad   boot_pt_kernel_phys + 0x1067
         .fill   510, 8, 0
 boot_pt_kernel_phys:
         .set    n, 0
         .rept   1024
-        .quad   n * 0x1000 + 7
+        .quad   n * 0x1000 + 0x67
         .set    n, n + 1
         .endr
 

@@ -9,7 +9,7 @@
 #include "param.h"
 #include "sched/sched.h"
 
-extern uint64_t boot_pt_kernel[], boot_pml4[], boot_gdt[];
+extern uint64_t boot_pt_kernel[], boot_pd_first[], boot_pml4[], boot_gdt[];
 extern char text_start[], text_end[], rodata_end[], kernel_end[];
 extern char boot_start[], boot_end[];
 extern char lstar_entry[];
@@ -48,21 +48,37 @@ const char *host_kind(void)
 
 const char *cpu_vendor(void)
 {
+    uint32_t f[4];
+
+    cpuid(0, 0, f);
+    memcpy(vendor, &f[1], 4);
+    memcpy(vendor + 4, &f[3], 4);
+    memcpy(vendor + 8, &f[2], 4);
     return vendor;
 }
 
+/* CPUID costs an exit: leaf 1, of which many want a bit, is read once. */
 void cpu_features(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
 {
-    cpuid(leaf, subleaf, out);
-    if (leaf == 1)
+    static uint32_t leaf1[4];
+
+    if (leaf != 1) {
+        cpuid(leaf, subleaf, out);
+        return;
+    }
+    if (!leaf1[0]) {
+        cpuid(1, 0, out);
         out[2] |= 1u << 27; /* OSXSAVE follows CR4, set later than the read */
+        memcpy(leaf1, out, sizeof(leaf1));
+    }
+    memcpy(out, leaf1, sizeof(leaf1));
 }
 
 void cpu_random_seed(uint64_t out[4])
 {
     uint32_t f[4];
 
-    cpuid(1, 0, f);
+    cpu_features(1, 0, f);
     for (int i = 0; i < 4; i++) {
         uint64_t v = rdtsc() * 0x9e3779b97f4a7c15ul;
         if (f[2] & 1u << 30) {
@@ -90,23 +106,26 @@ static void patch_irq_sites(void)
 }
 
 /* W^X for the kernel image, in the image mapping and in the direct map (they
- * share the tables; the direct map adds NX above). */
+ * share the tables; the direct map adds NX above). A and D are set everywhere:
+ * a host that shadows page tables maps ahead only entries that have them. */
 static void protect_kernel(void)
 {
-    uint64_t *pt = boot_pt_kernel;
-    uint64_t nx = 1ul << 63;
+    const uint64_t nx = 1ul << 63, read = 0x25, write = 0x67;
+    uint64_t end = ALIGN_UP(virt_to_phys(kernel_end), LARGE_SIZE);
 
-    for (uint64_t n = 0; n < 1024; n++) {
-        uint64_t pa = n * PAGE_SIZE, va = pa + KERNEL_VIRT;
+    for (uint64_t pa = 0; pa < end; pa += PAGE_SIZE) {
+        uint64_t va = pa + KERNEL_VIRT, *e = &boot_pt_kernel[pa >> PAGE_SHIFT];
         if (pa >= (uint64_t)boot_start && pa < (uint64_t)boot_end)
             continue;
         if (va >= (uint64_t)text_start && va < (uint64_t)text_end)
-            pt[n] = pa | 5;
+            *e = pa | read;
         else if (va >= (uint64_t)text_end && va < (uint64_t)rodata_end)
-            pt[n] = pa | 5 | nx;
+            *e = pa | read | nx;
         else
-            pt[n] = pa | 7 | nx;
+            *e = pa | write | nx;
     }
+    if (end > LARGE_SIZE) /* the direct map of the second large frame */
+        boot_pd_first[1] = virt_to_phys(boot_pt_kernel + 512) | write;
     boot_pml4[0] = 0; /* NULL faults */
     __asm__ volatile("mov %0, %%cr3" ::"r"(virt_to_phys(boot_pml4)) : "memory");
 }
@@ -116,10 +135,6 @@ static void detect_host(uint32_t signature)
     uint32_t f[4];
 
     host_is_pvm = signature == PVM_SIGNATURE;
-    cpuid(0, 0, f);
-    memcpy(vendor, &f[1], 4);
-    memcpy(vendor + 4, &f[3], 4);
-    memcpy(vendor + 8, &f[2], 4);
     if (host_is_pvm) {
         memcpy(host_name, "pvm", 4);
         return;

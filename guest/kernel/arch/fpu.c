@@ -17,11 +17,17 @@ static uint64_t xmask;
 static size_t user_size = LEGACY_SIZE;
 static bool has_xsavec;
 
-static void fpu_probe(void)
+/* The size of the area (SDM 1, 13.2). EBX of leaf 0xd is for all of XCR0,
+ * which on kvm_pvm may hold more than we save. */
+static void fpu_probe(uint64_t xcr0)
 {
     uint32_t f[4];
 
-    if (!xmask)
+    cpuid(0xd, 1, f);
+    has_xsavec = f[0] >> 1 & 1;
+    cpuid(0xd, 0, f);
+    user_size = f[1];
+    if (xcr0 == xmask)
         return;
     user_size = LEGACY_SIZE + HEADER_SIZE;
     for (uint32_t i = 2; i < 8; i++) {
@@ -30,15 +36,13 @@ static void fpu_probe(void)
         cpuid(0xd, i, f);
         user_size = MAX(user_size, (size_t)f[0] + f[1]);
     }
-    cpuid(0xd, 1, f);
-    has_xsavec = f[0] >> 1 & 1;
 }
 
 void fpu_init_cpu(void)
 {
     uint32_t f[4], lo, hi;
 
-    cpuid(1, 0, f);
+    cpu_features(1, 0, f);
     if (f[2] >> 26 & 1) {
         uint64_t cr4;
         __asm__ volatile("mov %%cr4, %0" : "=r"(cr4));
@@ -49,9 +53,11 @@ void fpu_init_cpu(void)
             __asm__ volatile("xsetbv" ::"a"(lo), "d"(0), "c"(0));
         }
         __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
-        xmask = lo & XSTATE_WANTED;
+        if (!xmask) {
+            xmask = lo & XSTATE_WANTED;
+            fpu_probe((uint64_t)hi << 32 | lo);
+        }
     }
-    fpu_probe();
     fpu_reset();
 }
 

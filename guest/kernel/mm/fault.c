@@ -21,7 +21,7 @@
 #define ANON_BASE 8u     /* pages of a first anonymous window */
 #define ANON_MAX 64u     /* ... of a sequential one; then 2 MiB pages */
 #define COPY_BASE 2u     /* the same for copies of private file pages */
-#define COPY_MAX 16u
+#define COPY_MAX 16u     /* an area no larger (.data) is copied at once */
 #define STACK_WINDOW 4u
 #define AROUND 32u       /* file pages around a fault: one record */
 
@@ -194,11 +194,26 @@ static bool may_copy_ahead(const struct vma *v, const struct page *p)
            !(atomic_load_relaxed(&p->flags) & PG_DIRTY);
 }
 
+static bool may_copy_pte(const struct vma *v, pte_t e)
+{
+    return (e & (PTE_P | PTE_FILE | PTE_W)) == (PTE_P | PTE_FILE) &&
+           may_copy_ahead(v, pte_page(e));
+}
+
+/* Is the area so small that a write to one page means writes to all? */
+static bool is_copied_whole(const struct vma *v)
+{
+    return v->end - v->start <= COPY_MAX * PAGE_SIZE &&
+           (v->start ^ (v->end - 1)) < LARGE_SIZE && /* one page table */
+           memory_is_plentiful(COPY_MAX);
+}
+
 /* A write to private memory whose page is present but not writable. */
 static int fault_copy(struct gather *g, struct vma *v, vaddr_t addr,
                       pte_t *pte)
 {
     bool is_file = (*pte & PTE_FILE) != 0;
+    vaddr_t first = addr;
     size_t nr = 1;
     int err;
 
@@ -206,15 +221,17 @@ static int fault_copy(struct gather *g, struct vma *v, vaddr_t addr,
         *pte |= PTE_W; /* the other owner is gone */
         return 0;
     }
-    if (is_file)
-        nr = MIN(next_window(v, addr, COPY_BASE, COPY_MAX), NR_GATHER);
     err = copy_page_locked(g, v, addr, pte, 0);
-    for (size_t i = 1; i < nr && !err; i++) {
-        pte_t e = pte[i];
-        if ((e & (PTE_P | PTE_FILE | PTE_W)) != (PTE_P | PTE_FILE) ||
-            !may_copy_ahead(v, pte_page(e)))
-            break;
-        if (copy_page_locked(g, v, addr + i * PAGE_SIZE, &pte[i],
+    if (is_file && is_copied_whole(v)) {
+        first = v->start;
+        nr = (v->end - first) >> PAGE_SHIFT;
+        pte -= (addr - first) >> PAGE_SHIFT;
+    } else if (is_file) {
+        nr = next_window(v, addr, COPY_BASE, COPY_MAX);
+    }
+    for (size_t i = 0; i < nr && !err; i++) {
+        if (may_copy_pte(v, pte[i]) &&
+            copy_page_locked(g, v, first + i * PAGE_SIZE, &pte[i],
                              PAGE_ATOMIC))
             break;
     }
@@ -330,7 +347,8 @@ static int map_copy(struct mm *mm, struct vma *v, pte_t *pte, struct page *p,
 static int map_window(struct gather *g, struct vma *v, struct file_fault *f)
 {
     struct mm *mm = g->mm;
-    size_t at = (f->addr - f->first) >> PAGE_SHIFT, nr_copies = 0;
+    size_t at = (f->addr - f->first) >> PAGE_SHIFT;
+    size_t copy_from = at, copy_end = at; /* pages to copy */
     /* File windows are aligned and smaller: they share a page table. */
     pte_t *pte = pt_make(mm, f->first);
     int err = 0;
@@ -346,12 +364,16 @@ static int map_window(struct gather *g, struct vma *v, struct file_fault *f)
         gather_flush(g);
     }
     if (f->write && !f->shared && !pte[at])
-        nr_copies = next_window(v, f->addr, COPY_BASE, COPY_MAX);
+        copy_end = at + next_window(v, f->addr, COPY_BASE, COPY_MAX);
+    if (copy_end > at && is_copied_whole(v)) {
+        copy_from = 0;
+        copy_end = f->nr;
+    }
     for (size_t i = 0; i < f->nr; i++) {
         struct page *p = f->pages[i];
         if (!p)
             continue;
-        if (i >= at && i < at + nr_copies &&
+        if (i >= copy_from && i < copy_end &&
             (i == at || may_copy_ahead(v, p))) {
             int e = map_copy(mm, v, &pte[i], p, i == at ? 0 : PAGE_ATOMIC);
             if (i == at)

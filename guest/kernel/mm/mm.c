@@ -175,7 +175,7 @@ int mm_create(struct mm **out)
 
     if (!mm)
         return -ENOMEM;
-    p = page_alloc(0, PAGE_ZERO);
+    p = table_alloc();
     if (!p) {
         kfree(mm);
         return -ENOMEM;

@@ -8,6 +8,9 @@
  * section (and the direct map of the next GiB) is opened when the last one is
  * used up.
  *
+ * The first 2 MiB, where the kernel lies, are mapped by 4 KiB pages: what is
+ * left of them serves page tables (table.c), and the last need.
+ *
  * Everything is protected by page_lock (irq-safe).
  */
 #include "mm/page.h"
@@ -39,6 +42,10 @@ struct section {
 static struct spinlock page_lock;
 static struct section sections[MAX_SECTIONS];
 static unsigned nr_sections, open_section;
+static struct {
+    uint64_t start, end;
+} low[2]; /* frames below 2 MiB, for table.c */
+static unsigned nr_low;
 static struct page *free_lists[MAX_ORDER + 1];
 static uint64_t total_pages, free_pages;
 static uint64_t first_spare_table[512] __aligned(4096);
@@ -137,8 +144,8 @@ static bool map_direct(uint64_t frame, uint64_t *table)
     if (pdpt[gib] & 1)
         return false;
     for (uint64_t i = 0; i < 512; i++)
-        table[i] = ((gib << 30) + (i << LARGE_SHIFT)) | 0x87;
-    pdpt[gib] = virt_to_phys(table) | 7 | 1ul << 63;
+        table[i] = ((gib << 30) + (i << LARGE_SHIFT)) | 0xe7;
+    pdpt[gib] = virt_to_phys(table) | 0x67 | 1ul << 63;
     return true;
 }
 
@@ -150,13 +157,12 @@ static void add_hole(struct section *s, uint64_t start, uint64_t end)
     }
 }
 
-/* Where the page structs go: at the section's start. In the first section,
- * whose low frames are warm (the firmware and the kernel are there), just
- * below 2 MiB: only the structs of the first 8 MiB are then in warm memory,
- * and all that is left there serves a small program. */
+/* Where the page structs go: at the section's start. In the first section so
+ * that those of the first 8 MiB are the end of its first large frame: all
+ * the rest of that frame serves a small program. */
 static uint64_t place_map(const struct section *s, uint64_t nr)
 {
-    uint64_t at = (2 * MIB - 96 * KIB) >> PAGE_SHIFT;
+    uint64_t at = (2 * LARGE_SIZE - 96 * KIB) >> PAGE_SHIFT;
     uint64_t after = s->nr_holes ? s->holes[s->nr_holes - 1].end : s->first;
 
     if (s != sections || s->first >= at)
@@ -252,22 +258,26 @@ static struct page *take_fresh_locked(unsigned order)
     }
 }
 
-static struct page *alloc_locked(unsigned order)
+static struct page *take_free_locked(unsigned order)
 {
-    struct page *p = NULL;
-
     for (unsigned o = order; o <= MAX_ORDER; o++) {
-        /* A large block is worth keeping whole while fresh memory lasts. */
-        if (!free_lists[o])
+        struct page *p = free_lists[o];
+        if (!p)
             continue;
-        p = free_lists[o];
         list_remove(p);
         while (o > order) {
             o--;
             list_push(p + (1ul << o), o);
         }
-        break;
+        return p;
     }
+    return NULL;
+}
+
+static struct page *alloc_locked(unsigned order)
+{
+    struct page *p = take_free_locked(order);
+
     if (!p)
         p = take_fresh_locked(order);
     if (p)
@@ -288,6 +298,11 @@ static struct page *try_alloc(unsigned order)
         p->lru_next = p->lru_prev = NULL;
     }
     spin_unlock_irqrestore(&page_lock, was_on);
+    if (!p && order == 0) {
+        p = table_take();
+        if (p)
+            p->flags = 0;
+    }
     return p;
 }
 
@@ -319,6 +334,10 @@ void page_free(struct page *p, unsigned order)
 #endif
     if (p->flags & PG_FREE)
         panic("page %p freed twice", (void *)p);
+    if (p->flags & PG_TABLE) {
+        table_give(p);
+        return;
+    }
     was_on = spin_lock_irqsave(&page_lock);
     free_locked(p, order);
     spin_unlock_irqrestore(&page_lock, was_on);
@@ -349,7 +368,7 @@ void page_split(struct page *p, unsigned order)
 void memory_stats(struct memory_stats *out)
 {
     out->total_pages = total_pages;
-    out->free_pages = free_pages;
+    out->free_pages = free_pages + table_nr_free();
     out->cache_pages = pagecache_nr_pages;
 }
 
@@ -360,6 +379,15 @@ void page_add_memory(paddr_t start, paddr_t end)
     uint64_t frame = ALIGN_UP(start, PAGE_SIZE) >> PAGE_SHIFT;
     uint64_t last = end >> PAGE_SHIFT;
 
+    total_pages += frame < last ? last - frame : 0;
+    free_pages += frame < last ? last - frame : 0;
+    if (frame < (LARGE_SIZE >> PAGE_SHIFT) && frame < last) {
+        uint64_t stop = MIN(last, (LARGE_SIZE >> PAGE_SHIFT));
+        assert(nr_low < ARRAY_SIZE(low));
+        low[nr_low].start = frame;
+        low[nr_low++].end = stop;
+        frame = stop;
+    }
     while (frame < last) {
         uint64_t n = frame >> (SECTION_SHIFT - PAGE_SHIFT);
         uint64_t stop = MIN(last, (n + 1) * SECTION_PAGES);
@@ -375,8 +403,6 @@ void page_add_memory(paddr_t start, paddr_t end)
             add_hole(s, s->end, frame);
             s->end = stop;
         }
-        total_pages += stop - frame;
-        free_pages += stop - frame;
         nr_sections = MAX(nr_sections, (unsigned)n + 1);
         frame = stop;
     }
@@ -396,6 +422,25 @@ const void *page_map_boot_data(paddr_t p, size_t len)
     return phys_to_virt(p);
 }
 
+/* The frames below 2 MiB go to the page tables. Their structs lie in the first
+ * section's map, whose `first` now includes them. */
+static void give_low_frames(void)
+{
+    struct section *s = &sections[0];
+
+    if (!nr_low || !s->map)
+        return;
+    memset(s->map, 0, s->first * sizeof(struct page));
+    for (uint64_t n = 0; n < s->first; n++)
+        s->map[n].flags = PG_RESERVED;
+    s->first = low[0].start;
+    while (nr_low-- > 0) {
+        free_pages -= low[nr_low].end - low[nr_low].start; /* table.c counts */
+        for (uint64_t n = low[nr_low].end; n-- > low[nr_low].start;)
+            table_give(&s->map[n]);
+    }
+}
+
 void page_init(void)
 {
     while (open_section < nr_sections &&
@@ -403,4 +448,5 @@ void page_init(void)
         open_section++;
     if (open_section == nr_sections)
         panic("no memory");
+    give_low_frames();
 }

@@ -26,6 +26,7 @@
 #define PG_READY 8u   /* contents valid */
 #define PG_SLAB 16u
 #define PG_RESERVED 32u
+#define PG_TABLE 64u /* of the pool in table.c */
 
 struct inode;
 
@@ -59,6 +60,14 @@ paddr_t page_to_phys(const struct page *p);
 struct page *phys_to_page(paddr_t p); /* NULL when it is not RAM of ours */
 void *page_to_virt(const struct page *p);
 struct page *virt_to_page(const void *v);
+
+/* table.c: page tables lie together, apart from all else. Freed with page_free
+ * or page_put. */
+struct page *table_alloc(void); /* zeroed; NULL: no memory */
+size_t table_nr_free(void);
+/* For the allocator: a frame into the pool; out of it, NULL if there is none. */
+void table_give(struct page *p);
+struct page *table_take(void);
 
 struct memory_stats {
     uint64_t total_pages, free_pages, cache_pages;

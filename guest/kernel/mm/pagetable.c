@@ -111,7 +111,7 @@ static pte_t *make_table(struct mm *mm, vaddr_t addr, unsigned last_shift)
     for (unsigned shift = 39; shift > last_shift; shift -= 9) {
         pte_t *e = &t[pt_index(addr, shift)];
         if (*e == 0) {
-            struct page *p = page_alloc(0, PAGE_ZERO);
+            struct page *p = table_alloc();
             if (!p)
                 return NULL;
             *e = page_to_phys(p) | PTE_P | PTE_W | PTE_U | PTE_A;
@@ -178,7 +178,7 @@ int pt_split(struct mm *mm, vaddr_t addr)
 
     if (!e || !large)
         return 0;
-    table = page_alloc(0, 0);
+    table = table_alloc();
     if (!table)
         return -ENOMEM;
     old = *e;
