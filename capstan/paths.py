@@ -8,6 +8,7 @@ from pathlib import Path
 from capstan import settings
 from capstan.errors import BuildError
 
+LIBCAPSTAN = "libcapstan.so.0"
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -46,5 +47,17 @@ def guest_kernel() -> Path:
         return packaged
     raise BuildError(
         "there is no guest kernel",
+        hint="run `make -C guest`" if top is not None else "install capstan again from its wheel",
+    )
+
+
+def sdk() -> Path:
+    """The directory with `include/capstan/` and `lib/libcapstan.so`."""
+    top = checkout()
+    built = top / "guest" / "build" / "sdk" if top is not None else PACKAGE / "data" / "sdk"
+    if (built / "lib" / LIBCAPSTAN).is_file():
+        return built
+    raise BuildError(
+        f"there is no {LIBCAPSTAN}",
         hint="run `make -C guest`" if top is not None else "install capstan again from its wheel",
     )

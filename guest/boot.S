@@ -129,7 +129,7 @@ gdt_desc: .word gdt_desc - gdt - 1
         .quad   gdt
         .balign 8
 early_idt: .fill 26, 8, 0              /* gates 0-12 */
-        .word   early_gp - boot_base    /* boot_base is 0x100000 */
+        .word   early_gp - boot_base + 0x2000 /* boot_base is 0x102000 */
         .word   0x10, 0x8e00, 0x10
         .quad   0
 early_idt_desc: .word early_idt_desc - early_idt - 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Hatchling's hook: builds the guest kernel and puts it and the system-call table into the package.
+"""Hatchling's hook: puts the guest kernel, libcapstan and the system-call table into the package.
 
 Acts for wheels, editable installs included. The Makefile is the only place with compiler flags;
 this file calls it, copies the result and tags the wheel for its platform. `CC` and
@@ -45,6 +45,9 @@ class KernelHook(BuildHookInterface):  # type: ignore[type-arg]
         if not kernel.is_file():
             raise SystemExit("capstan: `make -C guest` left no guest/build/kernel.elf")
         shutil.copyfile(kernel, root / "capstan" / "kernel.elf")
+        sdk = root / "capstan" / "data" / "sdk"
+        shutil.rmtree(sdk, ignore_errors=True)
+        shutil.copytree(root / "guest" / "build" / "sdk", sdk)
         tool = root / "guest" / "tools" / "syscalls.py"
         if subprocess.run([sys.executable, tool], check=False).returncode != 0:
             raise SystemExit("capstan: the table of system calls is damaged; see above")

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from capstan import paths
 from capstan.build import elf
 from capstan.build.elf import Elf, ElfError, Kind
 from capstan.build.rootfs import Found, Tree, unreadable
@@ -149,7 +150,7 @@ class Closure:
             for name in (*extra, *obj.elf.needed) if obj is start else obj.elf.needed:
                 if self._have(name):
                     continue
-                found = self._search(obj, name)
+                found = self._search(obj, name) or self._own_library(obj, name)
                 if not found:
                     self._missing.append((name, obj.path))
                     continue
@@ -190,6 +191,14 @@ class Closure:
                     f"will not find it: run `ldconfig -r {self.tree.host_root or '/'}`"
                 )
         return sorted(hits, key=lambda o: "/glibc-hwcaps/" in o.path)
+
+    def _own_library(self, obj: Object, name: str) -> list[Object]:
+        """libcapstan, in no directory of the host, put where every loader looks; or nothing."""
+        if name != paths.LIBCAPSTAN:
+            return []
+        guest = f"/usr/lib/{paths.LIBCAPSTAN}"
+        self.tree.graft(guest, os.fspath(paths.sdk() / "lib" / paths.LIBCAPSTAN))
+        return self._try(obj, [guest])
 
     def _early_dirs(self, obj: Object) -> list[str]:
         """The directories searched before the system's."""

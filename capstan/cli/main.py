@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "images": ("capstan.cli.image_cmds:images", "List the images of the local store."),
     "inspect": ("capstan.cli.image_cmds:inspect", "Show what an image is made of."),
     "rmi": ("capstan.cli.image_cmds:rmi", "Remove images from the local store."),
+    "sdk": ("capstan.cli.sdk_cmd:sdk", "Show how to compile with libcapstan."),
     "syscalls": (
         "capstan.cli.syscalls_cmd:syscalls",
         "List the system calls the guest serves.",

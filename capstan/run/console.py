@@ -161,13 +161,20 @@ class Trace:
 
 
 @dataclass(frozen=True, slots=True)
+class Stats:
+    """The line of --stats."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """Not a line of the protocol."""
 
     line: str
 
 
-ControlLine = Ready | Exited | Killed | Failed | Message | Trace | Unknown
+ControlLine = Ready | Exited | Killed | Failed | Message | Trace | Stats | Unknown
 
 
 def parse_control(line: str) -> ControlLine:
@@ -187,6 +194,8 @@ def parse_control(line: str) -> ControlLine:
         event = Message(rest)
     elif word == "trace":
         event = Trace(rest)
+    elif word == "stats":
+        event = Stats(rest)
     return event
 
 

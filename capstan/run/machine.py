@@ -239,6 +239,8 @@ class Machine:
                     self._tell(f"capstan: {text}\n".encode())
                 case console.Trace(text):
                     self._tell(f"{text}\n".encode())
+                case console.Stats(text):
+                    self._tell(f"capstan: stats: {text}\n".encode())
                 case console.Unknown(line):
                     self._tell(f"capstan: strange line from the guest: {line!r}\n".encode())
 

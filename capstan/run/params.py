@@ -76,5 +76,7 @@ def _pairs(
     yield "time", str(now_ns)
     if spec.strace:
         yield "strace", "1"
+    if spec.stats:
+        yield "stats", "1"
     if spec.loglevel is not None:
         yield "loglevel", str(spec.loglevel)

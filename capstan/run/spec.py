@@ -59,6 +59,7 @@ class RunOptions:
     machine: MachineType = MachineType.MICROVM
     name: str | None = None
     strace: bool = False
+    stats: bool = False
     gdb: str | None = None
     verbose: bool = False
     timeout: float | None = None
@@ -81,6 +82,7 @@ class RunSpec:
     machine: MachineType = MachineType.MICROVM
     name: str = "capstan"
     strace: bool = False
+    stats: bool = False
     gdb: str | None = None
     verbose: bool = False
     timeout: float | None = None
@@ -191,6 +193,7 @@ def plan(
         machine=options.machine,
         name=options.name or _host_name(manifest.name),
         strace=options.strace,
+        stats=options.stats,
         gdb=options.gdb,
         verbose=options.verbose,
         timeout=options.timeout,

@@ -56,6 +56,8 @@ static int parse_one(char *key, char *value)
         return parse_winsize(value);
     else if (!strcmp(key, "merge"))
         b->merge = value[0] == '1';
+    else if (!strcmp(key, "stats"))
+        b->stats = value[0] == '1';
     else if (!strcmp(key, "strace"))
         b->strace = value[0] == '1';
     else if (!strcmp(key, "loglevel"))

@@ -19,6 +19,7 @@ struct boot_params {
     uint16_t rows, cols;
     uint8_t seed[32];
     bool has_seed;
+    bool stats;
     bool strace;
     nsec_t time;          /* since 1970, when the launcher started QEMU */
     unsigned cpus;

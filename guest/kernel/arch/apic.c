@@ -66,6 +66,7 @@ void apic_ipi(uint32_t apic_id, uint32_t vector)
 {
     bool was_on = irq_save(); /* the two halves of the xAPIC ICR */
     apic_icr(apic_id, 0x4000 | vector);
+    count_event(COUNT_IPIS);
     irq_restore(was_on);
 }
 
@@ -80,6 +81,7 @@ void apic_timer_arm(nsec_t deadline)
 {
     nsec_t delta = deadline - clock_monotonic();
 
+    count_event(COUNT_TIMERS);
     delta = MAX(delta, 1000l);
     delta = MIN(delta, 600 * NSEC_PER_SEC); /* looks again then */
     if (tsc_deadline) {

@@ -31,7 +31,22 @@ paddr_t virt_to_phys(const void *v);
 
 struct thread;
 
-/* The first bytes are fixed by kvm_pvm and by entry.S (offsets.h). */
+/* What is counted per CPU, in the order of struct capstan_counters. */
+enum cpu_count {
+    COUNT_TRAPPED, /* system calls by the instruction; counted in trap.S */
+    COUNT_CALLS,   /* all system calls; counted in trap.S */
+    COUNT_FAULTS,
+    COUNT_INTERRUPTS,
+    COUNT_DEVICE, /* device registers read or written */
+    COUNT_TIMERS,
+    COUNT_IPIS,
+    COUNT_HALTS,
+    COUNT_TLB_FLUSHES,
+    COUNT_SWITCHES,
+    NR_COUNTS
+};
+
+/* The first bytes are fixed by kvm_pvm and by trap.S. */
 struct cpu {
     volatile uint8_t irq_on;      /* +0 */
     volatile uint8_t irq_pending; /* +1 */
@@ -39,7 +54,8 @@ struct cpu {
     uint64_t kernel_stack;        /* +8: top of current's kernel stack */
     struct thread *current;       /* +16 */
     struct cpu *self;             /* +24 */
-    uint64_t scratch[4];          /* +32: entry.S, interrupts off only */
+    uint64_t scratch[2];          /* +32: trap.S, interrupts off only */
+    uint64_t counts[NR_COUNTS];   /* +48: statistics, see count_event */
     uint32_t id, apic_id;
     volatile uint32_t online;
     volatile uint32_t ipi_work;   /* atomic: IPI_* bits asked of this CPU */
@@ -68,6 +84,14 @@ static inline struct thread *current_thread(void)
     __asm__ volatile("movq %%gs:16, %0" : "=r"(t));
     return t;
 }
+
+/* One instruction: neither an interrupt nor a migration can come between. */
+static inline __attribute__((always_inline)) void count_event(enum cpu_count what)
+{
+    __asm__ volatile("incq %%gs:%c0" ::"i"(48 + 8 * what) : "memory", "cc");
+}
+/* cpu.c: the sums over all CPUs. */
+void count_totals(uint64_t out[NR_COUNTS]);
 
 /* trap.c: is this program counter the program's (else the kernel's)? */
 bool rip_is_program(uint64_t rip);

@@ -11,7 +11,7 @@
 
 extern uint64_t boot_pt_kernel[], boot_pd_first[], boot_pml4[], boot_gdt[];
 extern char text_start[], text_end[], rodata_end[], kernel_end[];
-extern char boot_start[], boot_end[];
+extern char boot_start[], boot_end[], cells_start[], cells_end[];
 extern char lstar_entry[];
 extern const struct alt_site {
     uint64_t site;
@@ -74,6 +74,15 @@ void cpu_features(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
     memcpy(out, leaf1, sizeof(leaf1));
 }
 
+void count_totals(uint64_t out[NR_COUNTS])
+{
+    for (unsigned n = 0; n < NR_COUNTS; n++) {
+        out[n] = 0;
+        for (unsigned i = 0; i < nr_cpus; i++)
+            out[n] += atomic_load_relaxed(&cpus[i]->counts[n]);
+    }
+}
+
 void cpu_random_seed(uint64_t out[4])
 {
     uint32_t f[4];
@@ -119,7 +128,8 @@ static void protect_kernel(void)
             continue;
         if (va >= (uint64_t)text_start && va < (uint64_t)text_end)
             *e = pa | read;
-        else if (va >= (uint64_t)text_end && va < (uint64_t)rodata_end)
+        else if ((va >= (uint64_t)text_end && va < (uint64_t)rodata_end) ||
+                 (pa >= (uint64_t)cells_start && pa < (uint64_t)cells_end))
             *e = pa | read | nx;
         else
             *e = pa | write | nx;

@@ -5,7 +5,7 @@
  * %gs:0 is the first byte of the per-CPU page and holds the flag (1 = on). On
  * kvm_pvm the host reads that byte and sets %gs:1 when an interrupt is
  * pending, `cli` and `sti` are only expensive; elsewhere the real flag is what
- * counts. The code below is the kvm_pvm form; arch/alt.c patches the sites on
+ * counts. The code below is the kvm_pvm form; arch/cpu.c patches the sites on
  * other hosts (section .altirq) before interrupts are first enabled.
  * One instruction turns the flag off, so a thread that migrates in between
  * cannot clear another CPU's flag (core.md 1).

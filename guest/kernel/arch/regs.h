@@ -17,6 +17,8 @@ struct regs {
 };
 
 #define VEC_SYSCALL 0x100
+#define VEC_BREAKPOINT 3
+#define VEC_PROTECTION 13
 #define VEC_PAGE_FAULT 14
 #define VEC_TIMER 0x40
 #define VEC_IPI 0x41     /* reschedule, TLB and stop requests */

@@ -121,6 +121,7 @@ void tlb_flush(struct mm *mm, vaddr_t start, size_t nr_pages)
     uint64_t others;
 
     atomic_add(&mm->tlb_gen, 1ul);
+    count_event(COUNT_TLB_FLUSHES);
     if (me->mm == mm) {
         if (nr_pages <= 1)
             __asm__ volatile("invlpg (%0)" ::"r"(start) : "memory");

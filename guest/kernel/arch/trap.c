@@ -11,17 +11,20 @@
 #include "arch/machine.h"
 #include "lib/errno.h"
 #include "lib/printk.h"
+#include "exec/exec.h"
 #include "linux/syscall.h"
 #include "linux/task.h"
 #include "mm/mm.h"
 #include "sched/sched.h"
 
 extern char isr_stubs[], idle_begin[], idle_end[];
-extern char entry_begin[], entry_switched[], exit_begin[], exit_end[];
 extern uint64_t boot_gdt[];
 extern const struct extable_entry {
     uint64_t fault, fixup;
 } extable_start[], extable_end[];
+
+#define FLAG_TF 0x100ul
+#define FLAG_AC 0x40000ul
 
 struct gate {
     uint16_t offset0, selector;
@@ -95,22 +98,6 @@ void idt_load(struct cpu *c)
 bool rip_is_program(uint64_t rip)
 {
     return !(rip >> 63);
-}
-
-/* The way out of a system call, after rsp became the program's: finishing it
- * by hand is the same as letting it run (rcx is where it jumps). */
-static bool from_program(struct regs *r)
-{
-    if (rip_is_program(r->rip))
-        return true;
-    if (r->rip >= (uint64_t)exit_begin && r->rip < (uint64_t)exit_end) {
-        if (r->rip == (uint64_t)exit_begin)
-            r->rsp = r->r11;
-        r->rip = r->rcx;
-        r->rflags |= 0x200;
-        return true;
-    }
-    return false;
 }
 
 static bool fixup(struct regs *r)
@@ -199,11 +186,16 @@ static void program_exception(struct regs *r)
         [12] = {7, 0x80}, [13] = {11, 0x80}, [16] = {8, 0}, [17] = {7, 1},
         [19] = {8, 0},
     };
-    int sig = r->vec < 32 ? table[r->vec].sig : 0;
+    unsigned vec = r->vec & 31;
 
     irq_on();
-    signal_fault(sig ? sig : 11, table[r->vec & 31].code,
-                 r->vec == 13 ? 0 : r->rip, r);
+    if (vec == VEC_BREAKPOINT && link_is_trap(r->rip - 1)) {
+        r->rip--;
+        vec = VEC_PROTECTION;
+    }
+    r->rip = rip_to_original(r->rip);
+    signal_fault(table[vec].sig ? table[vec].sig : 11, table[vec].code,
+                 vec == VEC_PROTECTION ? 0 : r->rip, r);
     irq_off();
 }
 
@@ -214,6 +206,7 @@ static void interrupt(struct regs *r)
     if (r->rip >= (uint64_t)idle_begin && r->rip < (uint64_t)idle_end)
         r->rip = (uint64_t)idle_end;
     c->nr_events[r->vec >> 3 & 31]++;
+    count_event(COUNT_INTERRUPTS);
     switch (r->vec) {
     case VEC_TIMER:
         apic_eoi();
@@ -232,19 +225,32 @@ static void interrupt(struct regs *r)
     }
 }
 
+/* A call by a jump brings the program's flags along: single step and alignment
+ * check hit the kernel. They come back with the saved flags. */
+static bool drop_program_flag(struct regs *r)
+{
+    uint64_t flag = r->vec == 1 ? FLAG_TF : r->vec == 17 ? FLAG_AC : 0;
+
+    if (!(r->rflags & flag))
+        return false;
+    r->rflags &= ~flag;
+    return true;
+}
+
 void trap_dispatch(struct regs *r)
 {
     uint64_t cr2 = 0;
-    bool program = from_program(r);
+    bool program = rip_is_program(r->rip);
 
     if (r->vec == VEC_PAGE_FAULT) {
+        count_event(COUNT_FAULTS);
         __asm__ volatile("mov %%cr2, %0" : "=r"(cr2));
         page_fault(r, cr2, program);
     } else if (r->vec >= 32) {
         interrupt(r);
     } else if (program) {
         program_exception(r);
-    } else if (!fixup(r)) {
+    } else if (!drop_program_flag(r) && !fixup(r)) {
         kernel_fault(r, 0);
     }
     if (program)

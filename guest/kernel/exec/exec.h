@@ -49,5 +49,9 @@ int vdso_map(struct mm *mm);
 /* Copies clock_params to the page programs read. Call after changing them. */
 void vdso_update(void);
 
-/* link.c: the program's own address for one inside a stub (core.md 3). */
+/* link.c: program counters that the linker (capstan_link.h) has touched. */
+/* The program's own address for one inside a stub; others come back as they
+ * are. May sleep. */
 vaddr_t rip_to_original(vaddr_t rip);
+/* Is the breakpoint at this address a privileged instruction of the program? */
+bool link_is_trap(vaddr_t at);

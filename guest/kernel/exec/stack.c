@@ -9,6 +9,8 @@
  * thread that executes; the stack's pages are already its alone.
  */
 #include "drivers/drivers.h"
+#include "capstan/capstan.h"
+#include "capstan_calls.h"
 #include "exec/auxv.h"
 #include "exec/exec.h"
 #include "lib/errno.h"
@@ -97,6 +99,7 @@ static void fill_auxv(struct mm *mm, const struct exec_plan *plan,
     aux(mm, AT_HWCAP2, HWCAP2_FSGSBASE);
     aux(mm, AT_EXECFN, execfn);
     aux(mm, AT_PLATFORM, platform);
+    aux(mm, AT_CAPSTAN, CAPSTAN_VERSION);
     aux(mm, AT_NULL, 0);
 }
 

@@ -42,6 +42,8 @@ void init_process_end(int wait_status)
     }
     console_drain();
     syscall_report_absent();
+    if (boot_params.stats)
+        stats_report();
     say_ready();
     if (signo != 0)
         control_send("killed %d", signo);

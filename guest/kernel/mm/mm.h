@@ -145,6 +145,13 @@ int mm_fault(struct mm *mm, vaddr_t addr, uint32_t error);
 /* Makes [addr, addr+len) present with the rights asked for, or fails. */
 int mm_populate(struct mm *mm, vaddr_t addr, size_t len, bool write);
 /* A pinned page of program memory (futex keys, device I/O): refcount taken.*/
+/* query.c: what the page tables say of an address now. -EFAULT: unmapped. */
+struct mm_page {
+    paddr_t physical; /* of the byte */
+    uint32_t size;    /* of the translation; 0: not present, rest is 0 */
+    bool is_writable, is_executable, is_file, is_shared;
+};
+int mm_query_page(struct mm *mm, vaddr_t addr, struct mm_page *out);
 int mm_get_page(struct mm *mm, vaddr_t addr, bool write, struct page **out);
 /* Read/write another (or the own) address space by walking it. */
 ssize_t mm_access(struct mm *mm, vaddr_t addr, void *buf, size_t len,

@@ -155,6 +155,7 @@ static void switch_to(struct cpu *c, struct thread *prev, struct thread *next)
         fs_base_write(next->fs_base);
     }
     switched_from[c->id] = prev;
+    count_event(COUNT_SWITCHES);
     context_switch(&prev->saved_rsp, next->saved_rsp);
     finish_switch(switched_from[this_cpu()->id]);
 }

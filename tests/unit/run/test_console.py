@@ -18,6 +18,7 @@ from capstan.run.console import (
     Message,
     Pump,
     Ready,
+    Stats,
     Tail,
     Trace,
     Unknown,
@@ -29,6 +30,7 @@ from capstan.run.console import (
     ("line", "event"),
     [
         ("ready", Ready()),
+        ("stats calls 5, trapped 1", Stats("calls 5, trapped 1")),
         ("exit 0", Exited(0)),
         ("exit 255", Exited(255)),
         ("exit 256", Unknown("exit 256")),
