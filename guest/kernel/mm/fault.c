@@ -19,7 +19,9 @@
 #include "mm/internal.h"
 
 #define ANON_BASE 8u     /* pages of a first anonymous window */
-#define ANON_MAX 64u     /* ... of a sequential one; then 2 MiB pages */
+#define ANON_MAX 64u     /* ... of a sequential one; then 2 MiB pages, */
+#define LARGE_MAX 16u    /* up to so many by one fault */
+#define BIG_AREA (32 * MIB) /* touched at its start: will be walked through */
 #define COPY_BASE 2u     /* the same for copies of private file pages */
 #define COPY_MAX 16u     /* an area no larger (.data) is copied at once */
 #define STACK_WINDOW 4u
@@ -76,11 +78,35 @@ static bool fill_large(struct mm *mm, struct vma *v, vaddr_t addr)
 
     if (!pde)
         return false;
-    p = page_alloc(MAX_ORDER, PAGE_ZERO | PAGE_ATOMIC);
+    p = page_alloc(MAX_ORDER, PAGE_ATOMIC);
     if (!p)
         return false;
+    large_zero(page_to_virt(p));
     *pde = page_to_phys(p) | pte_rights(v, true) | PTE_PS;
     atomic_add(&mm->nr_pages, PAGES_PER_LARGE);
+    return true;
+}
+
+/* A 2 MiB page at addr, and the next ones while the program streams through
+ * memory: each time twice as many. */
+static bool fill_larges(struct mm *mm, struct vma *v, vaddr_t addr)
+{
+    vaddr_t base = ALIGN_DOWN(addr, LARGE_SIZE);
+    size_t wanted = 1, done = 0;
+    struct memory_stats stats;
+
+    memory_stats(&stats);
+    if (addr == v->next_fault)
+        wanted = MIN(v->window / PAGES_PER_LARGE * 2,
+                     MIN(LARGE_MAX, stats.free_pages / PAGES_PER_LARGE / 32));
+    wanted = MAX(wanted, 1ul);
+    while (done < wanted && large_allowed(v, base + done * LARGE_SIZE) &&
+           fill_large(mm, v, base + done * LARGE_SIZE))
+        done++;
+    if (!done)
+        return false;
+    v->window = (uint32_t)(done * PAGES_PER_LARGE);
+    v->next_fault = base + done * LARGE_SIZE;
     return true;
 }
 
@@ -136,6 +162,19 @@ int anon_fill_locked(struct mm *mm, struct vma *v, vaddr_t addr, size_t nr)
     return 0;
 }
 
+/* Is this the first touch of an area so big, and so small against the memory
+ * there is, that 2 MiB pages are right from the start? */
+static bool starts_big_area(const struct vma *v, vaddr_t addr)
+{
+    struct memory_stats stats;
+    size_t size = v->end - v->start;
+
+    if (addr != v->start || size < BIG_AREA)
+        return false;
+    memory_stats(&stats);
+    return stats.free_pages / 2 >= size >> PAGE_SHIFT;
+}
+
 static int fault_anon(struct mm *mm, struct vma *v, vaddr_t addr)
 {
     bool was_streaming = addr == v->next_fault && v->window >= ANON_MAX / 2;
@@ -149,13 +188,10 @@ static int fault_anon(struct mm *mm, struct vma *v, vaddr_t addr)
                   addr - MIN(addr, (STACK_WINDOW - 1) * PAGE_SIZE));
         return fill_small(mm, v, low, ((addr - low) >> PAGE_SHIFT) + 1);
     }
-    if ((v->flags & VM_HUGE ||
+    if ((v->flags & VM_HUGE || starts_big_area(v, addr) ||
          (was_streaming && (addr & (LARGE_SIZE - 1)) == 0)) &&
-        large_allowed(v, addr) && fill_large(mm, v, addr)) {
-        v->window = ANON_MAX;
-        v->next_fault = ALIGN_DOWN(addr, LARGE_SIZE) + LARGE_SIZE;
+        fill_larges(mm, v, addr))
         return 0;
-    }
     nr = next_window(v, addr, ANON_BASE, ANON_MAX);
     return fill_small(mm, v, addr, nr);
 }

@@ -50,6 +50,9 @@ int mm_for_range_locked(struct gather *g, vaddr_t start, vaddr_t end,
                                   vaddr_t start, vaddr_t end, void *arg),
                         void *arg);
 
+/* zero.c: LARGE_SIZE bytes. */
+void large_zero(void *page);
+
 /* fault.c */
 /* Fills empty entries of anonymous [addr, addr + nr pages) within v. */
 int anon_fill_locked(struct mm *mm, struct vma *v, vaddr_t addr, size_t nr);
