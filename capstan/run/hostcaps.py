@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from capstan import fs, paths, proc
 from capstan.errors import CapstanError, MachineError
-from capstan.run.qemu_argv import argv
+from capstan.run.qemu_argv import argv, known_trouble
 from capstan.run.spec import Accel, MachineSpec, MachineType
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def host_caps(kernel: Path, accel: Accel, *, refresh: bool = False) -> HostCaps:
     With `accel` TCG nobody needs to know about KVM, and nothing is started for it.
 
     Raises:
-        MachineError: there is no usable QEMU.
+        MachineError: there is no usable QEMU, or its firmware is missing.
     """
     qemu = find_qemu()
     key = _cache_key(qemu)
@@ -212,6 +212,8 @@ def host_caps(kernel: Path, accel: Accel, *, refresh: bool = False) -> HostCaps:
     if accel is Accel.TCG:
         return host
     proof = prove(host, kernel, Accel.KVM)
+    if not proof.ok and (trouble := known_trouble(proof.detail)):
+        raise trouble
     reason = "" if proof.ok else f"a test guest did not run: {proof.detail}"
     host = HostCaps(qemu, host.version, proof.kvm, reason)
     _save(key, host)

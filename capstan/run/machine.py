@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from capstan.errors import MachineError, TimeoutExpired
 from capstan.run import console, params, qmp, symbols
 from capstan.run.launch import Wires, launch
+from capstan.run.qemu_argv import known_trouble
 from capstan.run.signals import SignalSource
 
 if TYPE_CHECKING:
@@ -374,6 +375,8 @@ class Machine:
                 raise error
         if not self._trouble and self._ended_by is not None:
             return 128 + self._ended_by
+        if known := known_trouble("\n".join(self._qemu_tail.lines(40))):
+            raise known
         how = QEMU_STATUS.get(qemu_status, f"QEMU status {qemu_status}")
         what = self._trouble or f"the guest ended without a word ({how})"
         raise MachineError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from capstan.errors import MachineError
 from capstan.run.spec import Accel, MachineType
 
 if TYPE_CHECKING:
@@ -20,11 +21,16 @@ if TYPE_CHECKING:
 
 EXIT_PORT = 0x501
 
+FIRMWARE = "qboot.rom"
+
 # microvm without ACPI is the fastest start; PIT, PIC and RTC cost less than 1 ms and the guest
-# calibrates its clock with them where there is no kvm-clock. q35: what the guest has no driver for.
+# calibrates its clock with them where there is no kvm-clock. q35: without what the guest has no
+# driver for; ACPI's tables cost 12 ms on kvm_pvm, where the firmware that copies them is
+# interpreted.
 MACHINES = {
     MachineType.MICROVM: "microvm,acpi=off",
-    MachineType.Q35: "q35,sata=off,smbus=off,usb=off,vmport=off",
+    MachineType.Q35: "q35,acpi=off,sata=off,smbus=off,usb=off,vmport=off,smm=off,hpet=off,"
+    "i8042=off",
 }
 # Without arch-capabilities=off, kvm_pvm makes QEMU 7.2 abort ("failed to set MSR 0x10a").
 CPUS = {Accel.KVM: "host,arch-capabilities=off", Accel.TCG: "max"}
@@ -40,7 +46,7 @@ def argv(spec: MachineSpec, host: HostCaps) -> list[str]:
     line += ["-machine", MACHINES[spec.machine]]
     line += ["-accel", spec.accel.value, "-cpu", CPUS[spec.accel]]
     # Without -bios, q35 would run SeaBIOS: 2.8 s on kvm_pvm.
-    line += ["-bios", "qboot.rom"]
+    line += ["-bios", FIRMWARE]
     line += ["-m", f"{spec.memory >> 10}K", "-smp", str(spec.cpus)]
     line += ["-kernel", os.fspath(spec.kernel)]
     if spec.params is not None:
@@ -57,18 +63,36 @@ def argv(spec: MachineSpec, host: HostCaps) -> list[str]:
     return line
 
 
+def known_trouble(log: str) -> MachineError | None:
+    """The error behind a message of QEMU's that does not say what to do."""
+    if f"could not load PC BIOS '{FIRMWARE}'" in log:
+        return MachineError(
+            f"QEMU does not find {FIRMWARE}, the firmware that starts the guest",
+            hint="install QEMU's data files: apt install qemu-system-data",
+        )
+    return None
+
+
 def _devices(spec: MachineSpec) -> list[str]:
-    bus = "device" if spec.machine is MachineType.MICROVM else "pci"
     line: list[str] = []
     if spec.machine is MachineType.MICROVM:
         line += ["-global", "virtio-mmio.force-legacy=false"]
     if spec.disk is not None:
-        line += ["-blockdev", _blockdev(spec.disk), "-device", f"virtio-blk-{bus},drive=disk"]
+        line += ["-blockdev", _blockdev(spec.disk), *_virtio(spec, "blk", "drive=disk")]
     if spec.console is not None:
-        line += _ports(spec.console, bus)
+        line += _virtio(spec, "serial", "max_ports=4") + _ports(spec.console)
     if spec.disk is not None:
-        line += ["-object", "rng-builtin,id=rng", "-device", f"virtio-rng-{bus},rng=rng"]
+        line += ["-object", "rng-builtin,id=rng", *_virtio(spec, "rng", "rng=rng")]
     return line
+
+
+def _virtio(spec: MachineSpec, kind: str, options: str) -> list[str]:
+    """A virtio device on the machine's bus."""
+    if spec.machine is MachineType.MICROVM:
+        return ["-device", f"virtio-{kind}-device,{options}"]
+    # On PCI the disk would get a queue for each CPU, which the guest's driver does not use.
+    queues = ",num-queues=1" if kind == "blk" else ""
+    return ["-device", f"virtio-{kind}-pci,{options}{queues},disable-legacy=on"]
 
 
 def _blockdev(disk: Path) -> str:
@@ -80,8 +104,8 @@ def _blockdev(disk: Path) -> str:
     )
 
 
-def _ports(console: Console, bus: str) -> list[str]:
-    line = ["-device", f"virtio-serial-{bus},max_ports=4"]
+def _ports(console: Console) -> list[str]:
+    line: list[str] = []
     ends = (console.stdio, console.stderr, console.control)
     for number, end in enumerate(ends):
         line += ["-chardev", f"socket,id=port{number},fd={end}"]

@@ -2,24 +2,30 @@
 /*
  * The local APIC (x2APIC where the machine has it, else memory-mapped), its
  * timer (TSC deadline, else one-shot in nanoseconds, which is how KVM and QEMU
- * count) and the IOAPIC.
+ * count), the IOAPIC, and the vectors of devices: those of its pins, the same
+ * on all CPUs, then message-signalled ones, which each CPU has for itself.
  *
  * Intel SDM vol. 3, ch. 11; 82093AA IOAPIC data sheet.
  */
 #include "arch/machine.h"
+#include "arch/pci.h"
 #include "lib/errno.h"
 #include "lib/lock.h"
 
 #define APIC_PHYS 0xfee00000ul
 #define IOAPIC_PHYS 0xfec00000ul
 #define NR_PINS 24
+#define VEC_MSI (VEC_DEVICE + NR_PINS)
+#define VEC_APIC_SPURIOUS 0x7f
+#define NR_MSI (VEC_APIC_SPURIOUS - VEC_MSI)
 
 static bool x2apic;
 static bool tsc_deadline;
-static struct {
-    void (*handler)(void *);
+static struct device_vector {
+    void (*handler)(void *); /* atomic; NULL: free */
     void *arg;
-} pins[NR_PINS];
+} pins[NR_PINS], msis[MAX_CPUS][NR_MSI];
+static struct spinlock msi_lock; /* allocation from msis */
 
 static void apic_write(uint32_t reg, uint32_t v)
 {
@@ -35,7 +41,7 @@ void apic_init_cpu(void)
     tsc_deadline = cpuid1_ecx >> 24 & 1;
     if (x2apic)
         wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | 0xc00);
-    apic_write(0xf0, 0x100 | 0x7f); /* enable; spurious vector */
+    apic_write(0xf0, 0x100 | VEC_APIC_SPURIOUS); /* enable; spurious vector */
     if (tsc_deadline) {
         apic_write(0x320, VEC_TIMER | 2u << 17);
     } else {
@@ -117,8 +123,49 @@ int irq_register(unsigned pin, void (*handler)(void *), void *arg)
     return 0;
 }
 
-void apic_device_interrupt(unsigned pin)
+/* Intel SDM vol. 3, 11.11: fixed delivery to one CPU, edge triggered. */
+static bool msi_take_locked(struct cpu *c, void (*handler)(void *), void *arg,
+                            struct msi_message *out)
 {
-    if (pin < NR_PINS && pins[pin].handler)
-        pins[pin].handler(pins[pin].arg);
+    for (unsigned i = 0; i < NR_MSI; i++) {
+        struct device_vector *v = &msis[c->id][i];
+
+        if (v->handler)
+            continue;
+        v->arg = arg;
+        atomic_store_release(&v->handler, handler);
+        out->address = APIC_PHYS | c->apic_id << 12;
+        out->data = VEC_MSI + i;
+        return true;
+    }
+    return false;
+}
+
+int msi_alloc(void (*handler)(void *), void *arg, unsigned cpu,
+              struct msi_message *out)
+{
+    unsigned n = atomic_load_acquire(&nr_cpus);
+    bool was_on = spin_lock_irqsave(&msi_lock);
+    bool ok = false;
+
+    cpu = cpu < n ? cpu : 0;
+    for (unsigned i = 0; i < n && !ok; i++)
+        ok = msi_take_locked(cpus[(cpu + i) % n], handler, arg, out);
+    spin_unlock_irqrestore(&msi_lock, was_on);
+    return ok ? 0 : -ENOSPC;
+}
+
+/* `n`: the vector less VEC_DEVICE. */
+void apic_device_interrupt(unsigned n)
+{
+    struct device_vector *v = NULL;
+    void (*handler)(void *);
+
+    if (n < NR_PINS)
+        v = &pins[n];
+    else if (n - NR_PINS < NR_MSI)
+        v = &msis[this_cpu()->id][n - NR_PINS];
+    handler = v ? atomic_load_acquire(&v->handler) : NULL;
+    if (handler)
+        handler(v->arg);
 }

@@ -37,7 +37,7 @@ paddr_t virt_to_phys(const void *v)
 volatile void *arch_mmio_map(paddr_t base, size_t len)
 {
     if (base < 0xfea00000 || base + len > 0xff000000)
-        return NULL; /* PCI windows: a later machine type */
+        return NULL; /* PCI windows: pci.c maps them */
     return phys_to_virt(base);
 }
 

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * virtio-mmio transport and split queues; see virtio.h.
+ * Finding and starting virtio devices, and split queues; see virtio.h.
  *
- * Locks: the device list is made by virtio_init(); virtio_irq_enable
- * and virtq_setup are called under the driver's own lock.
+ * The transport: MMIO when the command line names MMIO devices (microvm),
+ * else PCI when there is any, else MMIO at microvm's addresses. Nothing is
+ * looked for before a driver asks.
+ *
+ * Locks: find_lock (mutex, innermost) protects the device list.
  */
 #include "drivers/virtio.h"
 
@@ -14,174 +17,111 @@
 #include "lib/string.h"
 #include "mm/page.h"
 #include "param.h"
+#include "sched/mutex.h"
 
-/* virtio 1.2, 4.2.2: byte offsets of the registers */
-enum {
-    REG_DEVICE_ID = 0x008,
-    REG_DEVICE_FEATURES = 0x010,
-    REG_DRIVER_FEATURES = 0x020,
-    REG_DRIVER_FEATURES_SEL = 0x024,
-    REG_QUEUE_SEL = 0x030,
-    REG_QUEUE_NUM = 0x038,
-    REG_QUEUE_READY = 0x044,
-    REG_QUEUE_NOTIFY = 0x050,
-    REG_INTERRUPT_ACK = 0x064,
-    REG_STATUS = 0x070,
-    REG_QUEUE_DESC = 0x080,
-    REG_QUEUE_DRIVER = 0x090,
-    REG_QUEUE_DEVICE = 0x0a0,
-    REG_CONFIG = 0x100,
-};
-
-#define STATUS_ACKNOWLEDGE 1
-#define STATUS_DRIVER 2
-#define STATUS_DRIVER_OK 4
-#define STATUS_FEATURES_OK 8
 #define FEATURE_EVENT_IDX (1u << 29)
-#define FEATURE_VERSION_1_HIGH 1u /* bit 32 */
 #define AVAIL_NO_INTERRUPT 1
 #define USED_NO_NOTIFY 1
-
-/* microvm's slots, for hosts that put no virtio_mmio.device on the line */
-#define PROBE_BASE 0xfeb00000ul
-#define PROBE_STEP 0x200ul
-#define PROBE_SLOTS 8
-#define PROBE_IRQ 5
-
-#define MAX_DEVICES 8
-#define ID_NOT_READ (~0u - 1) /* no device has it; empty slots read 0 or ~0 */
+#define MAX_PCI_DEVICES 8
 
 static struct {
-    struct virtio_device devices[MAX_DEVICES];
-    unsigned nr_devices;
+    struct mutex find_lock;
+    /* --- protected by find_lock --- */
+    enum { BUS_UNKNOWN, BUS_MMIO, BUS_PCI } bus;
+    struct virtio_device pci_devices[MAX_PCI_DEVICES];
+    unsigned nr_pci_devices;
 } state;
-
-static uint32_t reg_read(struct virtio_device *dev, unsigned offset)
-{
-    return dev->regs[offset / 4];
-}
-
-static void reg_write(struct virtio_device *dev, unsigned offset,
-                      uint32_t value)
-{
-    dev->regs[offset / 4] = value;
-}
-
-static void virtio_add(volatile void *regs, uint32_t irq)
-{
-    struct virtio_device *dev = &state.devices[state.nr_devices];
-
-    if (state.nr_devices == MAX_DEVICES || !regs)
-        return;
-    dev->regs = regs;
-    dev->irq = irq;
-    dev->id = ID_NOT_READ;
-    state.nr_devices++;
-}
 
 void virtio_init(void)
 {
-    unsigned i, n = boot_params.nr_virtio;
-    char *regs;
-
+    mutex_init(&state.find_lock);
     virtio_blk_init();
     virtio_console_init();
     tty_init();
-    for (i = 0; i < n; i++)
-        virtio_add(arch_mmio_map(boot_params.virtio[i].base, PROBE_STEP),
-                   boot_params.virtio[i].irq);
-    if (n)
-        return;
-    regs = (char *)arch_mmio_map(PROBE_BASE, PROBE_SLOTS * PROBE_STEP);
-    for (i = 0; regs && i < PROBE_SLOTS; i++)
-        virtio_add(regs + i * PROBE_STEP, PROBE_IRQ + i);
+    if (boot_params.nr_virtio)
+        state.bus = BUS_MMIO;
 }
 
-/* Identifies no more devices than it must; two threads that do it at once
- * read the same. */
-struct virtio_device *virtio_find(uint32_t id)
+static struct virtio_device *find_mmio_locked(uint32_t id)
 {
-    for (unsigned i = 0; i < state.nr_devices; i++) {
-        struct virtio_device *dev = &state.devices[i];
+    struct virtio_device *dev;
 
-        if (atomic_load_relaxed(&dev->id) == ID_NOT_READ)
-            atomic_store_relaxed(&dev->id, reg_read(dev, REG_DEVICE_ID));
+    for (unsigned i = 0; (dev = virtio_mmio_device(i)); i++) {
         if (dev->id == id)
             return dev;
     }
     return NULL;
 }
 
+static struct virtio_device *find_pci_locked(uint32_t id)
+{
+    struct virtio_device *dev = state.pci_devices;
+
+    for (; dev < &state.pci_devices[state.nr_pci_devices]; dev++) {
+        if (dev->id == id)
+            return dev;
+    }
+    if (state.nr_pci_devices == MAX_PCI_DEVICES || !virtio_pci_find(id, dev))
+        return NULL;
+    state.nr_pci_devices++;
+    return dev;
+}
+
+struct virtio_device *virtio_find(uint32_t id)
+{
+    struct virtio_device *dev;
+
+    mutex_lock(&state.find_lock);
+    if (state.bus == BUS_UNKNOWN)
+        state.bus = virtio_pci_is_present() ? BUS_PCI : BUS_MMIO;
+    dev = state.bus == BUS_PCI ? find_pci_locked(id) : find_mmio_locked(id);
+    mutex_unlock(&state.find_lock);
+    return dev;
+}
+
 void virtio_reset(struct virtio_device *dev)
 {
-    reg_write(dev, REG_STATUS, 0);
+    dev->ops->reset(dev);
     dev->status = 0;
     dev->ready = false;
 }
 
 /* virtio 1.2, 3.1.1. The status bits are written together: no step between
- * them waits for anything. Selectors are 0 after a reset. */
+ * them waits for anything. */
 int virtio_negotiate(struct virtio_device *dev, uint32_t wanted)
 {
-    virtio_reset(dev);
-    wanted |= FEATURE_EVENT_IDX;
-    dev->features = reg_read(dev, REG_DEVICE_FEATURES) & wanted;
-    reg_write(dev, REG_DRIVER_FEATURES, dev->features);
-    reg_write(dev, REG_DRIVER_FEATURES_SEL, 1);
-    reg_write(dev, REG_DRIVER_FEATURES, FEATURE_VERSION_1_HIGH);
-    dev->status = STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_FEATURES_OK;
-    reg_write(dev, REG_STATUS, dev->status);
+    int err = dev->ops->reset(dev);
+
+    if (err)
+        return err;
+    dev->ready = false;
+    dev->features = dev->ops->offered(dev) & (wanted | FEATURE_EVENT_IDX);
+    dev->ops->accept(dev, dev->features);
+    dev->status = VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER |
+                  VIRTIO_STATUS_FEATURES_OK;
+    dev->ops->set_status(dev, dev->status);
     return 0;
 }
 
 void virtio_start(struct virtio_device *dev)
 {
-    dev->status |= STATUS_DRIVER_OK;
-    reg_write(dev, REG_STATUS, dev->status);
+    dev->status |= VIRTIO_STATUS_DRIVER_OK;
+    dev->ops->set_status(dev, dev->status);
     dev->ready = true;
 }
 
 uint32_t virtio_config32(struct virtio_device *dev, unsigned offset)
 {
-    return reg_read(dev, REG_CONFIG + offset);
-}
-
-/* The bits are cleared before the rings are looked at, so what the device
- * adds afterwards raises the line again. */
-static void virtio_interrupt(void *arg)
-{
-    struct virtio_device *dev = arg;
-
-    reg_write(dev, REG_INTERRUPT_ACK, 3);
-    dev->interrupt(dev);
-}
-
-int virtio_irq_enable(struct virtio_device *dev)
-{
-    int err;
-
-    if (dev->has_irq)
+    if (!dev->config)
         return 0;
-    err = irq_register(dev->irq, virtio_interrupt, dev);
-    if (err) {
-        klog(LOG_ERROR, "virtio: irq %u: error %d", dev->irq, -err);
-        return err;
-    }
-    dev->has_irq = true;
-    /* QEMU raises the line for the first completion whatever we asked for. It
-     * did so while the pin was masked, and the pin takes edges: drop it, or
-     * no interrupt ever comes. Callers look at the rings afterwards. */
-    reg_write(dev, REG_INTERRUPT_ACK, 3);
-    return 0;
+    return *(volatile uint32_t *)(dev->config + offset);
 }
 
-static void write_address(struct virtio_device *dev, unsigned reg, void *p)
+int virtio_config_irq_enable(struct virtio_device *dev,
+                             void (*changed)(struct virtio_device *dev))
 {
-    paddr_t pa = virt_to_phys(p);
-
-    reg_write(dev, reg, (uint32_t)pa);
-    if (pa >> 32) /* 0 after the reset */
-        reg_write(dev, reg + 4, (uint32_t)(pa >> 32));
+    atomic_store_release(&dev->config_changed, changed);
+    return dev->ops->config_irq(dev);
 }
 
 int virtq_setup(struct virtio_device *dev, struct virtq *q, unsigned index,
@@ -191,6 +131,7 @@ int virtq_setup(struct virtio_device *dev, struct virtq *q, unsigned index,
     size_t desc_bytes = size * sizeof(struct virtq_desc_wire);
     size_t avail_bytes = 6 + 2 * size;
     char *base;
+    int err;
 
     assert(size <= VIRTQ_MAX_SIZE && (size & (size - 1)) == 0);
     if (!p)
@@ -201,18 +142,52 @@ int virtq_setup(struct virtio_device *dev, struct virtq *q, unsigned index,
     q->size = (uint16_t)size;
     q->desc = (struct virtq_desc_wire *)base;
     q->avail = (struct virtq_avail_wire *)(base + desc_bytes);
-    q->used = (struct virtq_used_wire *)(base +
-                                         ALIGN_UP(desc_bytes + avail_bytes,
-                                                  4ul));
+    q->used =
+        (struct virtq_used_wire *)(base +
+                                   ALIGN_UP(desc_bytes + avail_bytes, 4ul));
     q->avail_idx = q->last_used = 0;
     virtq_interrupt_off(q);
-    reg_write(dev, REG_QUEUE_SEL, index);
-    reg_write(dev, REG_QUEUE_NUM, size);
-    write_address(dev, REG_QUEUE_DESC, q->desc);
-    write_address(dev, REG_QUEUE_DRIVER, q->avail);
-    write_address(dev, REG_QUEUE_DEVICE, q->used);
-    reg_write(dev, REG_QUEUE_READY, 1);
-    return 0;
+    err = dev->ops->queue_setup(q);
+    if (err) {
+        q->size = 0;
+        page_put(p);
+    }
+    return err;
+}
+
+int virtq_irq_enable(struct virtq *q, void (*interrupt)(struct virtq *q),
+                     unsigned cpu)
+{
+    int err;
+
+    if (q->has_irq)
+        return 0;
+    q->interrupt = interrupt;
+    err =
+        q->dev->ops->queue_irq(q, cpu == VIRTQ_ANY_CPU ? this_cpu()->id : cpu);
+    if (err)
+        klog(LOG_ERROR,
+             "virtio: no interrupt for queue %u of device %u: "
+             "error %d",
+             q->index, q->dev->id, -err);
+    else
+        q->has_irq = true;
+    return err;
+}
+
+void virtq_interrupt_chain(void *first)
+{
+    struct virtq *q = first;
+
+    for (; q; q = atomic_load_acquire(&q->irq_next))
+        q->interrupt(q);
+}
+
+void virtq_share_interrupt(struct virtq *first, struct virtq *q)
+{
+    q->vector = first->vector;
+    q->irq_next = first->irq_next;
+    atomic_store_release(&first->irq_next, q);
 }
 
 static uint16_t *used_event(struct virtq *q)
@@ -241,7 +216,7 @@ void virtq_publish(struct virtq *q, unsigned n)
     else
         notify = !(atomic_load_relaxed(&q->used->flags) & USED_NO_NOTIFY);
     if (notify)
-        reg_write(q->dev, REG_QUEUE_NOTIFY, q->index);
+        q->dev->ops->notify(q);
 }
 
 bool virtq_interrupt_after(struct virtq *q, unsigned after)

@@ -78,13 +78,13 @@ static bool blk_reap_locked(void)
     return n != 0;
 }
 
-static void blk_interrupt(struct virtio_device *dev)
+static void blk_interrupt(struct virtq *q)
 {
     bool on = spin_lock_irqsave(&blk.lock);
 
     do {
         blk_reap_locked();
-    } while (blk.nr_sleepers && virtq_interrupt_after(&blk.queue, 1));
+    } while (blk.nr_sleepers && virtq_interrupt_after(q, 1));
     spin_unlock_irqrestore(&blk.lock, on);
     wait_wake(&blk.wait, 1000);
 }
@@ -104,7 +104,6 @@ static int blk_start(struct virtio_device *dev)
     if (!p)
         return -ENOMEM;
     blk.slots = page_to_virt(p);
-    dev->interrupt = blk_interrupt;
     err = virtio_negotiate(dev, 0);
     if (!err)
         err = virtq_setup(dev, &blk.queue, 0, QUEUE_SIZE);
@@ -249,7 +248,7 @@ static int blk_sleep(struct blk_slot *s)
     int err;
 
     mutex_lock(&blk.init_lock);
-    err = virtio_irq_enable(blk.dev);
+    err = virtq_irq_enable(&blk.queue, blk_interrupt, VIRTQ_ANY_CPU);
     mutex_unlock(&blk.init_lock);
     if (err) /* no interrupts: poll to the end */
         return blk_poll(s) || blk_poll(s) ? 0 : -ETIMEDOUT;

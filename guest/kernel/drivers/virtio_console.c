@@ -16,9 +16,9 @@
  *
  * Locks: dev_lock (mutex: start of device and queues, control queue),
  * tx.lock and rx.lock (mutexes, one per port and direction), in the order
- * tx/rx -> dev_lock. The interrupt handler only reads indices and wakes.
+ * tx/rx -> dev_lock. Interrupt handlers only read indices and wake.
  * Wake protocol: the sleeper asks for an interrupt, then checks the used
- * index after wait_prepare; the handler wakes tx.wait, rx.wait.
+ * index after wait_prepare; the queue's handler wakes tx.wait or rx.wait.
  */
 #include "arch/arch.h"
 #include "drivers/console.h"
@@ -109,17 +109,20 @@ void virtio_console_init(void)
 
 /* ---- the device ---- */
 
-static void console_interrupt(struct virtio_device *dev)
+static void tx_interrupt(struct virtq *q)
 {
-    for (int i = 0; i < NR_PORTS; i++) {
-        struct console_tx *tx = &console.tx[i];
-        struct console_rx *rx = &console.rx[i];
+    struct console_tx *tx = container_of(q, struct console_tx, q);
 
-        if (atomic_load_acquire(&rx->started) && virtq_nr_used(&rx->q))
-            wait_wake_key(rx->wait, 1, EPOLLIN | EPOLLRDNORM);
-        if (atomic_load_acquire(&tx->started) && waitq_active(&tx->wait))
-            wait_wake_key(&tx->wait, 1, EPOLLOUT | EPOLLWRNORM);
-    }
+    if (waitq_active(&tx->wait))
+        wait_wake_key(&tx->wait, 1, EPOLLOUT | EPOLLWRNORM);
+}
+
+static void rx_interrupt(struct virtq *q)
+{
+    struct console_rx *rx = container_of(q, struct console_rx, q);
+
+    if (atomic_load_acquire(&rx->started) && virtq_nr_used(q))
+        wait_wake_key(rx->wait, 1, EPOLLIN | EPOLLRDNORM);
 }
 
 static struct virtio_device *console_device(void)
@@ -132,9 +135,9 @@ static struct virtio_device *console_device(void)
     dev = console.dev;
     if (!console.has_looked) {
         dev = virtio_find(VIRTIO_ID_CONSOLE);
+        if (dev && virtio_negotiate(dev, FEATURE_MULTIPORT) != 0)
+            dev = NULL;
         if (dev) {
-            dev->interrupt = console_interrupt;
-            virtio_negotiate(dev, FEATURE_MULTIPORT);
             virtio_start(dev);
             console.first_port = virtio_config32(dev, 4) == 4;
         }
@@ -243,7 +246,7 @@ static int tx_wait(struct console_tx *tx, unsigned after, bool intr)
     goto out;
 sleep:
     mutex_lock(&console.dev_lock);
-    err = virtio_irq_enable(console.dev);
+    err = virtq_irq_enable(&tx->q, tx_interrupt, VIRTQ_ANY_CPU);
     mutex_unlock(&console.dev_lock);
     if (!err && !virtq_interrupt_after(&tx->q, after))
         err = wait_event(&tx->wait, virtq_nr_used(&tx->q) >= after,
@@ -359,7 +362,7 @@ uint32_t console_poll_out(enum console_port port, struct file *f,
     tx_reap(tx);
     if (tx->head - tx->tail == tx->size || tx_in_flight(tx) == TX_SIZE) {
         mutex_lock(&console.dev_lock);
-        virtio_irq_enable(console.dev);
+        virtq_irq_enable(&tx->q, tx_interrupt, VIRTQ_ANY_CPU);
         mutex_unlock(&console.dev_lock);
         has_room = virtq_interrupt_after(&tx->q, 1);
     }
@@ -453,7 +456,7 @@ int console_rx_start(enum console_port port)
     p = page_alloc(RX_ORDER, 0);
     err = p ? virtq_setup(dev, &rx->q, rx_queue(port), RX_BUFS) : -ENOMEM;
     if (!err)
-        err = virtio_irq_enable(dev);
+        err = virtq_irq_enable(&rx->q, rx_interrupt, VIRTQ_ANY_CPU);
     if (err)
         goto out;
     rx->bufs = page_to_virt(p);

@@ -71,6 +71,19 @@ def test_answer_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert hostcaps.host_caps(Path("k"), Accel.AUTO).kvm is KvmKind.PVM
 
 
+def test_missing_firmware_is_no_matter_of_kvm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAPSTAN_ROOT", str(tmp_path / "root"))
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    fake_host(tmp_path)
+    answer = Proof(False, 0.1, detail="qemu: could not load PC BIOS 'qboot.rom'")
+    monkeypatch.setattr(hostcaps, "kvm_refusal", lambda: "")
+    monkeypatch.setattr(hostcaps, "prove", lambda *_: answer)
+    with pytest.raises(MachineError, match=r"does not find qboot\.rom"):
+        hostcaps.host_caps(Path("k"), Accel.AUTO)
+
+
 def test_no_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MachineError, match="not installed"):

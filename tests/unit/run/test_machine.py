@@ -48,6 +48,14 @@ def test_streams_and_status(tmp_path: Path) -> None:
     assert run(tmp_path, "sh", "-c", script) == (7, b"out", b"err")
 
 
+def test_missing_firmware_is_told(tmp_path: Path) -> None:
+    qemu = tmp_path / "qemu-system-x86_64"
+    qemu.write_text("#!/bin/sh\necho \"qemu: could not load PC BIOS 'qboot.rom'\" >&2\nexit 1\n")
+    qemu.chmod(0o755)
+    status, _, err = run(tmp_path, "x")
+    assert status == 125 and b"QEMU does not find qboot.rom" in err
+
+
 def test_bytes_pass_unaltered(tmp_path: Path) -> None:
     data = os.urandom(3 << 20)
     status, out, err = run(tmp_path, "cat", stdin=data)

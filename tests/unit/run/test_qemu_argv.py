@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from capstan.run.hostcaps import HostCaps
-from capstan.run.qemu_argv import argv
+from capstan.run.qemu_argv import argv, known_trouble
 from capstan.run.spec import Accel, Console, MachineSpec, MachineType
 
 VERSIONS = [(7, 2, 22), (10, 0, 2)]
@@ -39,8 +39,8 @@ FULL = """\
 -mon chardev=qmp,mode=control
 {extra}-blockdev driver=raw,node-name=disk,read-only=on,file.driver=file,file.filename=/i/a,,b.img,\
 file.locking=off,file.aio=threads
--device virtio-blk-{bus},drive=disk
--device virtio-serial-{bus},max_ports=4
+-device virtio-blk-{bus},drive=disk{disk}{modern}
+-device virtio-serial-{bus},max_ports=4{modern}
 -chardev socket,id=port0,fd=3
 -device virtserialport,nr=1,chardev=port0
 -chardev socket,id=port1,fd=4
@@ -48,15 +48,23 @@ file.locking=off,file.aio=threads
 -chardev socket,id=port2,fd=5
 -device virtserialport,nr=3,chardev=port2
 -object rng-builtin,id=rng
--device virtio-rng-{bus},rng=rng
+-device virtio-rng-{bus},rng=rng{modern}
 """
 
 MICROVM = {
     "machine": "microvm,acpi=off",
     "bus": "device",
+    "disk": "",
+    "modern": "",
     "extra": "-global virtio-mmio.force-legacy=false\n",
 }
-Q35 = {"machine": "q35,sata=off,smbus=off,usb=off,vmport=off", "bus": "pci", "extra": ""}
+Q35 = {
+    "machine": "q35,acpi=off,sata=off,smbus=off,usb=off,vmport=off,smm=off,hpet=off,i8042=off",
+    "bus": "pci",
+    "disk": ",num-queues=1",
+    "modern": ",disable-legacy=on",
+    "extra": "",
+}
 KVM = {"accel": "kvm", "cpu": "host,arch-capabilities=off"}
 TCG = {"accel": "tcg", "cpu": "max"}
 
@@ -99,3 +107,21 @@ def test_gdb_waits() -> None:
     host = HostCaps(Path("qemu"), (10, 0, 2))
     line = argv(MachineSpec(Path("k"), Accel.TCG, 3, gdb="tcp:127.0.0.1:9"), host)
     assert line[-3:] == ["-gdb", "tcp:127.0.0.1:9", "-S"]
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        "qemu: could not load PC BIOS 'qboot.rom'\n",
+        "qemu-system-x86_64: could not load PC BIOS 'qboot.rom'",
+    ],
+)
+def test_missing_firmware_is_explained(log: str) -> None:
+    error = known_trouble(log)
+    assert error is not None
+    assert "qboot.rom" in error.message and "qemu-system-data" in str(error.hint)
+
+
+@pytest.mark.parametrize("log", ["", "qemu: could not load PC BIOS 'other.rom'", "KVM failed"])
+def test_other_messages_are_not(log: str) -> None:
+    assert known_trouble(log) is None

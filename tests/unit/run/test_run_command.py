@@ -64,8 +64,20 @@ def test_verbose_asks_the_kernel_to_talk(specs: list[RunSpec]) -> None:
     assert specs[0].verbose and specs[0].loglevel == 3
 
 
+@pytest.mark.parametrize("machine", list(MachineType))
+def test_machine_arrives(specs: list[RunSpec], machine: MachineType) -> None:
+    invoke(f"--machine {machine.value} ./tool")
+    assert specs[0].machine is machine
+
+
+def test_machine_is_one_we_know(specs: list[RunSpec]) -> None:
+    result = invoke("--machine virt ./tool")
+    assert result.exit_code == 2 and "'q35'" in result.stderr
+    assert not specs
+
+
 @pytest.mark.parametrize(
-    "line", ["-m x t", "--name a/b t", "--timeout 0 t", "--cpus 99 t", "-w x t", "--machine q35 t"]
+    "line", ["-m x t", "--name a/b t", "--timeout 0 t", "--cpus 99 t", "-w x t"]
 )
 def test_bad_values(specs: list[RunSpec], line: str) -> None:
     assert isinstance(invoke(line).exception, UsageError)
