@@ -20,7 +20,6 @@
 
 #define ANON_BASE 8u     /* pages of a first anonymous window */
 #define ANON_MAX 64u     /* ... of a sequential one; then 2 MiB pages, */
-#define LARGE_MAX 16u    /* up to so many by one fault */
 #define BIG_AREA (32 * MIB) /* touched at its start: will be walked through */
 #define COPY_BASE 2u     /* the same for copies of private file pages */
 #define COPY_MAX 16u     /* an area no larger (.data) is copied at once */
@@ -58,55 +57,32 @@ static size_t next_window(struct vma *v, vaddr_t addr, unsigned base,
 
 /* --- anonymous memory --- */
 
-static bool large_allowed(const struct vma *v, vaddr_t addr)
+/* Is this the first touch of an area so big, and so small against the memory
+ * there is, that 2 MiB pages are right from the start? */
+static bool starts_big_area(const struct vma *v, vaddr_t addr)
 {
     struct memory_stats stats;
-    vaddr_t base = ALIGN_DOWN(addr, LARGE_SIZE);
+    size_t size = v->end - v->start;
 
-    if (v->flags & (VM_STACK | VM_NOHUGE) || base < v->start ||
-        v->end - base < LARGE_SIZE || base + LARGE_SIZE > v->end)
+    if (addr != v->start || size < BIG_AREA)
         return false;
     memory_stats(&stats);
-    return stats.free_pages > 8192 &&
-           stats.free_pages > stats.total_pages / 4;
-}
-
-static bool fill_large(struct mm *mm, struct vma *v, vaddr_t addr)
-{
-    pte_t *pde = pt_make_large(mm, ALIGN_DOWN(addr, LARGE_SIZE));
-    struct page *p;
-
-    if (!pde)
-        return false;
-    p = page_alloc(MAX_ORDER, PAGE_ATOMIC);
-    if (!p)
-        return false;
-    large_zero(page_to_virt(p));
-    *pde = page_to_phys(p) | pte_rights(v, true) | PTE_PS;
-    atomic_add(&mm->nr_pages, PAGES_PER_LARGE);
-    return true;
+    return stats.free_pages / 2 >= size >> PAGE_SHIFT;
 }
 
 /* A 2 MiB page at addr, and the next ones while the program streams through
  * memory: each time twice as many. */
 static bool fill_larges(struct mm *mm, struct vma *v, vaddr_t addr)
 {
-    vaddr_t base = ALIGN_DOWN(addr, LARGE_SIZE);
-    size_t wanted = 1, done = 0;
-    struct memory_stats stats;
+    size_t wanted = starts_big_area(v, addr) ? 4 : 1, done;
 
-    memory_stats(&stats);
     if (addr == v->next_fault)
-        wanted = MIN(v->window / PAGES_PER_LARGE * 2,
-                     MIN(LARGE_MAX, stats.free_pages / PAGES_PER_LARGE / 32));
-    wanted = MAX(wanted, 1ul);
-    while (done < wanted && large_allowed(v, base + done * LARGE_SIZE) &&
-           fill_large(mm, v, base + done * LARGE_SIZE))
-        done++;
+        wanted = MAX(v->window / PAGES_PER_LARGE * 2, 1u);
+    done = large_fill_locked(mm, v, ALIGN_DOWN(addr, LARGE_SIZE), wanted);
     if (!done)
         return false;
     v->window = (uint32_t)(done * PAGES_PER_LARGE);
-    v->next_fault = base + done * LARGE_SIZE;
+    v->next_fault = ALIGN_DOWN(addr, LARGE_SIZE) + done * LARGE_SIZE;
     return true;
 }
 
@@ -149,8 +125,7 @@ int anon_fill_locked(struct mm *mm, struct vma *v, vaddr_t addr, size_t nr)
         vaddr_t stop = ALIGN_DOWN(addr, LARGE_SIZE) + LARGE_SIZE;
         int err;
         stop = MIN(stop, end);
-        if (stop - addr == LARGE_SIZE && large_allowed(v, addr) &&
-            fill_large(mm, v, addr)) {
+        if (stop - addr == LARGE_SIZE && large_fill_locked(mm, v, addr, 1)) {
             addr = stop;
             continue;
         }
@@ -160,19 +135,6 @@ int anon_fill_locked(struct mm *mm, struct vma *v, vaddr_t addr, size_t nr)
         addr = stop;
     }
     return 0;
-}
-
-/* Is this the first touch of an area so big, and so small against the memory
- * there is, that 2 MiB pages are right from the start? */
-static bool starts_big_area(const struct vma *v, vaddr_t addr)
-{
-    struct memory_stats stats;
-    size_t size = v->end - v->start;
-
-    if (addr != v->start || size < BIG_AREA)
-        return false;
-    memory_stats(&stats);
-    return stats.free_pages / 2 >= size >> PAGE_SHIFT;
 }
 
 static int fault_anon(struct mm *mm, struct vma *v, vaddr_t addr)

@@ -50,8 +50,10 @@ int mm_for_range_locked(struct gather *g, vaddr_t start, vaddr_t end,
                                   vaddr_t start, vaddr_t end, void *arg),
                         void *arg);
 
-/* zero.c: LARGE_SIZE bytes. */
-void large_zero(void *page);
+/* large.c: fills up to `wanted` empty 2 MiB from base on with zeroed large
+ * pages; returns how many, 0 when there is no room or memory is not plenty. */
+size_t large_fill_locked(struct mm *mm, struct vma *v, vaddr_t base,
+                         size_t wanted);
 
 /* fault.c */
 /* Fills empty entries of anonymous [addr, addr + nr pages) within v. */
