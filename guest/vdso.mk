@@ -5,7 +5,7 @@ VDSO_DIR = kernel/exec/vdso/image
 VDSO_FLAGS = -std=gnu11 -O2 -ffreestanding -fPIC -fvisibility=hidden \
 	-mno-mmx -mno-sse -fno-stack-protector -fcf-protection=none \
 	-fasynchronous-unwind-tables -fno-builtin \
-	-Wall -Wextra -Werror -Wno-unused-function -Ikernel
+	-Wall -Wextra -Werror -Wno-unused-function -Ikernel -Iinclude
 
 $(OUT)/vdso.so: $(VDSO_DIR)/vdso.c $(VDSO_DIR)/vdso.ld vdso.mk \
 		kernel/arch/arch.h

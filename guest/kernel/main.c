@@ -95,8 +95,11 @@ static void init_thread(void *arg)
     if (boot_params.selftest)
         selftest_run(boot_params.selftest);
     boot_mark("init thread");
-    if (rootfs_mount())
-        machine_exit(0); /* it said why */
+    int err = rootfs_mount();
+    if (err) { /* the first `failed` counts: a reason may have been said */
+        control_send("failed 125 the image cannot be mounted (error %d)", -err);
+        machine_exit(0);
+    }
     boot_mark("root mounted");
     init_process_run();
     for (;;)

@@ -130,6 +130,8 @@ void param_parse_cmdline(char *s)
             *s++ = 0;
         if (!strncmp(word, "virtio_mmio.device=", 19))
             parse_virtio(word + 19);
+        else if (!strcmp(word, "echo"))
+            boot_params.echo = true;
         else if (!strcmp(word, "torture"))
             boot_params.torture = true;
         else if (!strncmp(word, "selftest=", 9))

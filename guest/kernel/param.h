@@ -25,6 +25,7 @@ struct boot_params {
     unsigned cpus;
     /* from the command line */
     bool torture;
+    bool echo; /* CAPSTAN_CALL_ECHO may be used */
     const char *selftest; /* or NULL */
     struct {
         paddr_t base;

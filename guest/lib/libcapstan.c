@@ -14,13 +14,16 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-/* The registers of a system call; rcx is where the guest returns to. */
+/* The registers of a system call; rcx is where the guest returns to, and at rcx
+ * - 2 there has to be a `syscall`: an event in the first two instructions of the
+ * guest's entry makes the call again from there. */
 static inline long guest_call(long number, long a, long b)
 {
     long result;
 
     __asm__ volatile("lea 1f(%%rip), %%rcx\n\t"
-                     "jmp *%c[cell]\n"
+                     "jmp *%c[cell]\n\t"
+                     "syscall\n"
                      "1:"
                      : "=a"(result)
                      : "0"(number), "D"(a), "S"(b), [cell] "i"(CAPSTAN_CELLS)

@@ -9,12 +9,15 @@
     capstan vmas            the map of the program's address space
     capstan program [PATH]  load the symbols of the program (or of PATH) where it is mapped
     capstan regs [ID]       the registers the program had when it entered the kernel
+    capstan where [ID]      the program's own backtrace there (first: capstan program)
 
 Breakpoints before the first instruction of the kernel have to be hardware ones (hbreak).
 """
 
 from __future__ import annotations
 
+import contextlib
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +27,12 @@ STATES = {0: "running", 1: "sleeping", 2: "dead"}
 KERNEL_START = 0xFFFFFFFF80000000
 DIRECT_MAP = 0xFFFF808000000000
 MAX_FRAMES = 40
-USAGE = "capstan cpus | threads | bt [ID|all] | vmas | program [PATH] | regs [ID]"
+LINK_TRAILER = struct.Struct("<8s14I")  # capstan_link.h
+LINK_PLACE = struct.Struct("<IIBBBBHH")
+LINK_MAGIC = b"CAPLINK\0"
+UNWOUND = ("rip", "rsp", "rbp", "rbx", "r12", "r13", "r14", "r15")
+VERBS = ("cpus", "threads", "bt", "vmas", "program", "regs", "where")
+USAGE = "capstan cpus | threads | bt [ID|all] | vmas | program [PATH] | regs [ID] | where [ID]"
 
 
 def value(expression: str) -> gdb.Value:
@@ -175,15 +183,66 @@ def show_backtrace(text: str) -> None:
             print(f"    #{number:<2} {pc:016x} {name_of(pc if number == 0 else pc - 1)}")
 
 
-def show_registers(text: str) -> None:
-    """`capstan regs`."""
-    thread = find(text) if text else current()
+def program_registers(thread: gdb.Value) -> gdb.Value:
+    """What the thread's program left at the top of its kernel stack."""
     size = gdb.lookup_type("struct regs").sizeof
     # KERNEL_STACK_SIZE is a macro: 16 KiB, sched/thread.h.
     top = address(thread["stack"]) + (16 << 10)
     if not address(thread["mm"]):
         raise gdb.GdbError("a kernel thread has no program's registers")
-    print(value(f"*(struct regs *){top - size:#x}").format_string(format="x"))
+    return value(f"*(struct regs *){top - size:#x}")
+
+
+def show_registers(text: str) -> None:
+    """`capstan regs`."""
+    thread = find(text) if text else current()
+    print(program_registers(thread).format_string(format="x"))
+
+
+def original(pc: int) -> int:
+    """The program's own address for one inside a stub of a linked system call."""
+    for node in vmas():
+        end = address(node["end"])
+        if not address(node["start"]) <= pc < end or not address(node["inode"]):
+            continue
+        size = LINK_TRAILER.size
+        try:
+            raw = gdb.selected_inferior().read_memory(end - size, size).tobytes()
+            magic, _, _, own, table, places, *_ = LINK_TRAILER.unpack(raw)
+            if magic != LINK_MAGIC:
+                return pc
+            base = end - size - own
+            length = places * LINK_PLACE.size
+            data = gdb.selected_inferior().read_memory(base + table, length).tobytes()
+        except gdb.MemoryError:
+            return pc
+        for at, site, length, copied, _, window, _, _ in LINK_PLACE.iter_unpack(data):
+            into = pc - base - at
+            if 0 <= into < length:
+                return base + site - copied + (0 if into < window else min(into, copied))
+    return pc
+
+
+@contextlib.contextmanager
+def registers_of(thread: gdb.Value) -> Iterator[None]:
+    """gdb's CPU shows what the program had; the CPU's own registers come back afterwards."""
+    regs = program_registers(thread)
+    saved = {name: address(value(f"(unsigned long)${name}")) for name in UNWOUND}
+    try:
+        for name in UNWOUND:
+            now = address(regs[name])
+            gdb.execute(f"set ${name} = {original(now) if name == 'rip' else now:#x}")
+        yield
+    finally:
+        for name, old in saved.items():
+            gdb.execute(f"set ${name} = {old:#x}")
+
+
+def show_where(text: str) -> None:
+    """`capstan where`."""
+    thread = find(text) if text else current()
+    with registers_of(thread):
+        gdb.execute(f"backtrace {MAX_FRAMES}")
 
 
 def vmas() -> Iterator[gdb.Value]:
@@ -242,7 +301,7 @@ def load_program(text: str) -> None:
 
 
 class Capstan(gdb.Command):
-    """Look at the guest: cpus, threads, bt [ID|all], vmas, program [PATH], regs [ID]."""
+    """Look at the guest: cpus, threads, bt [ID|all], vmas, program [PATH], regs, where [ID]."""
 
     def __init__(self) -> None:
         super().__init__("capstan", gdb.COMMAND_STATUS)
@@ -264,13 +323,14 @@ class Capstan(gdb.Command):
                 load_program(rest)
             case "regs":
                 show_registers(rest)
+            case "where":
+                show_where(rest)
             case _:
                 raise gdb.GdbError(USAGE)
 
     def complete(self, text: str, _word: str) -> list[str]:
         """The subcommands that begin with `text`."""
-        verbs = ("cpus", "threads", "bt", "vmas", "program", "regs")
-        return [verb for verb in verbs if verb.startswith(text)]
+        return [verb for verb in VERBS if verb.startswith(text)]
 
 
 gdb.execute("set confirm off", to_string=True)

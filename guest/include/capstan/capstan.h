@@ -63,6 +63,7 @@ struct capstan_counters {
     uint64_t halts;
     uint64_t tlb_flushes;
     uint64_t switches;        /* from one thread to another */
+    uint64_t signal_returns;  /* always among the trapped calls */
 };
 
 /* Fills the first `size` bytes; fields a guest does not know stay 0. */

@@ -43,6 +43,7 @@ enum cpu_count {
     COUNT_HALTS,
     COUNT_TLB_FLUSHES,
     COUNT_SWITCHES,
+    COUNT_SIGRETURNS, /* these always trap */
     NR_COUNTS
 };
 

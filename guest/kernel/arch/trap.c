@@ -193,7 +193,8 @@ static void program_exception(struct regs *r)
         r->rip--;
         vec = VEC_PROTECTION;
     }
-    r->rip = rip_to_original(r->rip);
+    if (vec != VEC_BREAKPOINT) /* its address is that behind it */
+        r->rip = rip_to_original(r->rip);
     signal_fault(table[vec].sig ? table[vec].sig : 11, table[vec].code,
                  vec == VEC_PROTECTION ? 0 : r->rip, r);
     irq_off();

@@ -46,12 +46,14 @@ static struct virtio_device devices[MAX_DEVICES];
 
 static uint32_t reg_read(struct virtio_device *dev, unsigned offset)
 {
+    count_event(COUNT_DEVICE);
     return *(volatile uint32_t *)(dev->regs + offset);
 }
 
 static void reg_write(struct virtio_device *dev, unsigned offset,
                       uint32_t value)
 {
+    count_event(COUNT_DEVICE);
     *(volatile uint32_t *)(dev->regs + offset) = value;
 }
 
@@ -126,6 +128,7 @@ static int mmio_queue_setup(struct virtq *q)
 
 static void mmio_notify(struct virtq *q)
 {
+    count_event(COUNT_DEVICE);
     *(volatile uint32_t *)q->notify_at = q->index;
 }
 

@@ -59,16 +59,19 @@ static const struct virtio_ops pci_ops;
 
 static uint16_t read16(struct virtio_device *dev, unsigned offset)
 {
+    count_event(COUNT_DEVICE);
     return *(volatile uint16_t *)(dev->regs + offset);
 }
 
 static void write16(struct virtio_device *dev, unsigned offset, uint16_t v)
 {
+    count_event(COUNT_DEVICE);
     *(volatile uint16_t *)(dev->regs + offset) = v;
 }
 
 static void write32(struct virtio_device *dev, unsigned offset, uint32_t v)
 {
+    count_event(COUNT_DEVICE);
     *(volatile uint32_t *)(dev->regs + offset) = v;
 }
 
@@ -309,6 +312,7 @@ static int pci_queue_setup(struct virtq *q)
 
 static void pci_notify(struct virtq *q)
 {
+    count_event(COUNT_DEVICE);
     *(volatile uint16_t *)q->notify_at = q->index;
 }
 

@@ -20,17 +20,25 @@ struct link_table {
     struct capstan_link_trailer trailer;
 };
 
-/* The end of the file mapping with code around rip; 0: there is none. */
-static vaddr_t mapping_end(struct mm *mm, vaddr_t rip)
+#define MAX_PIECES 8u
+
+/* The ends of the file mapping with code around rip and, when mprotect has cut
+ * it, of the pieces after it. Returns how many. */
+static unsigned mapping_ends(struct mm *mm, vaddr_t rip,
+                             vaddr_t ends[MAX_PIECES])
 {
-    vaddr_t end = 0;
+    unsigned n = 0;
 
     mutex_lock(&mm->lock);
     const struct vma *v = vma_find(mm->vma_root, rip);
-    if (v && v->start <= rip && v->inode && v->flags & VM_EXEC)
-        end = v->end;
+    const struct inode *inode = v && v->start <= rip ? v->inode : NULL;
+    while (v && inode && n < MAX_PIECES && v->inode == inode &&
+           v->flags & VM_EXEC && (n == 0 || v->start == ends[n - 1])) {
+        ends[n++] = v->end;
+        v = v->next;
+    }
     mutex_unlock(&mm->lock);
-    return end;
+    return n;
 }
 
 static bool trailer_fits(const struct capstan_link_trailer *t)
@@ -45,15 +53,19 @@ static bool trailer_fits(const struct capstan_link_trailer *t)
 static bool find_table(vaddr_t rip, struct link_table *out)
 {
     struct mm *mm = current_thread()->mm;
-    vaddr_t end = mm ? mapping_end(mm, rip) : 0, at = end - sizeof(out->trailer);
+    struct capstan_link_trailer *t = &out->trailer;
+    vaddr_t ends[MAX_PIECES];
+    unsigned n = mm ? mapping_ends(mm, rip, ends) : 0;
 
-    if (!end || copy_from_user(&out->trailer, (void *)at, sizeof(out->trailer)) ||
-        !trailer_fits(&out->trailer))
-        return false;
-    out->base = at - out->trailer.self;
-    out->start = out->base + out->trailer.table;
-    return rip - out->base >= out->trailer.low &&
-           rip - out->base < out->trailer.high;
+    for (unsigned i = 0; i < n; i++) {
+        vaddr_t at = ends[i] - sizeof(*t);
+        if (copy_from_user(t, (void *)at, sizeof(*t)) || !trailer_fits(t))
+            continue;
+        out->base = at - t->self;
+        out->start = out->base + t->table;
+        return rip - out->base >= t->low && rip - out->base < t->high;
+    }
+    return false;
 }
 
 /* The last place with at <= pc, if it covers pc. */
@@ -94,9 +106,10 @@ vaddr_t rip_to_original(vaddr_t rip)
     into = (uint32_t)(rip - t.base) - p.at;
     switch (p.class) {
     case CAPSTAN_LINK_A:
-        return t.base + p.site - (into < p.copied ? p.copied - into : 0u);
     case CAPSTAN_LINK_W:
-        return t.base + p.site - (into < p.copied ? p.copied : 0u);
+        if (into < p.window)
+            into = 0;
+        return t.base + p.site - (into < p.copied ? p.copied - into : 0u);
     case CAPSTAN_LINK_P:
     case CAPSTAN_LINK_HOP:
         return t.base + p.site;

@@ -21,8 +21,10 @@ int lower_mount(uint64_t *root_object)
     char *why;
     int err;
 
-    if (size == 0)
+    if (size == 0) {
+        control_send("failed 125 the machine has no virtio disk with the image");
         return -ENXIO;
+    }
     boot_mark("disk found");
     why = kzalloc(256);
     if (!why)

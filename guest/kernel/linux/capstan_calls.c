@@ -13,6 +13,7 @@
 #include "linux/syscall.h"
 #include "linux/task.h"
 #include "mm/mm.h"
+#include "param.h"
 
 _Static_assert(sizeof(struct capstan_counters) == NR_COUNTS * sizeof(uint64_t),
                "counters are counted in the order of the header");
@@ -46,6 +47,15 @@ static int64_t counters(uint64_t out, uint64_t size)
     return err ? err : clear_user((void *)(out + known), size - known);
 }
 
+static int64_t echo(uint64_t start, uint64_t len)
+{
+    if (!boot_params.echo)
+        return -ENOSYS;
+    current_task()->echo_start = start;
+    current_task()->echo_len = len;
+    return 0;
+}
+
 int64_t capstan_call(uint64_t nr, uint64_t a, uint64_t b)
 {
     switch (nr) {
@@ -53,6 +63,8 @@ int64_t capstan_call(uint64_t nr, uint64_t a, uint64_t b)
         return page_query(a, b);
     case CAPSTAN_CALL_COUNTERS:
         return counters(a, b);
+    case CAPSTAN_CALL_ECHO:
+        return echo(a, b);
     default:
         return -ENOSYS;
     }
@@ -65,9 +77,9 @@ void stats_report(void)
     count_totals(n);
     control_send("stats calls %lu, trapped %lu, page faults %lu, interrupts "
                  "%lu, device accesses %lu, timers %lu, IPIs %lu, halts %lu, "
-                 "TLB flushes %lu, switches %lu",
+                 "TLB flushes %lu, switches %lu, signal returns %lu",
                  n[COUNT_CALLS], n[COUNT_TRAPPED], n[COUNT_FAULTS],
                  n[COUNT_INTERRUPTS], n[COUNT_DEVICE], n[COUNT_TIMERS],
                  n[COUNT_IPIS], n[COUNT_HALTS], n[COUNT_TLB_FLUSHES],
-                 n[COUNT_SWITCHES]);
+                 n[COUNT_SWITCHES], n[COUNT_SIGRETURNS]);
 }

@@ -70,10 +70,28 @@ static bool is_restart(int64_t result)
     return result <= -ERESTARTSYS && result >= -ERESTART_RESTARTBLOCK;
 }
 
+/* Traced or echoed calls. */
+static int64_t call_watched(struct task *t, struct regs *r, uint64_t nr,
+                            syscall_fn fn)
+{
+    uint64_t args[6] = {r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9};
+    int64_t result;
+
+    if (r->rip - t->echo_start < t->echo_len)
+        return (int64_t)capstan_echo(nr, args[0], args[1], args[2], args[3],
+                                     args[4], args[5]);
+    if (!boot_params.strace)
+        return fn(r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9);
+    strace_enter(nr, args);
+    result = fn(r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9);
+    strace_call(r, nr, args, result);
+    return result;
+}
+
 void syscall_dispatch(struct regs *r)
 {
     struct task *t = current_task();
-    uint64_t nr = r->error, args[6];
+    uint64_t nr = r->error;
     syscall_fn fn = sys_absent;
     int64_t result;
 
@@ -83,15 +101,10 @@ void syscall_dispatch(struct regs *r)
 #ifdef DEBUG
     atomic_add(&total, 1ul);
 #endif
-    if (unlikely(boot_params.strace)) {
-        args[0] = r->rdi, args[1] = r->rsi, args[2] = r->rdx;
-        args[3] = r->r10, args[4] = r->r8, args[5] = r->r9;
-        strace_enter(nr, args);
+    if (unlikely(boot_params.strace | boot_params.echo))
+        result = call_watched(t, r, nr, fn);
+    else
         result = fn(r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9);
-        strace_call(r, nr, args, result);
-    } else {
-        result = fn(r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9);
-    }
     r->rax = (uint64_t)result;
     if (unlikely(t->restore_saved_mask))
         end_temporary_mask(t, result);

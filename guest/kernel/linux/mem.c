@@ -288,12 +288,6 @@ int64_t sys_membarrier(uint64_t a, uint64_t b, uint64_t c, uint64_t d,
 
 /* --- process_vm_readv, process_vm_writev --- */
 
-/* Their rows (310, 311) are in syscalls_proc.def, as ABSENT for now. */
-int64_t sys_process_vm_readv(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t,
-                             uint64_t);
-int64_t sys_process_vm_writev(uint64_t, uint64_t, uint64_t, uint64_t,
-                              uint64_t, uint64_t);
-
 #define MAX_IOV 1024u
 #define COPY_CHUNK PAGE_SIZE
 

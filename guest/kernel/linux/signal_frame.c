@@ -110,7 +110,7 @@ static void fill_context(struct sigcontext *c, const struct regs *r,
         .r12 = r->r12, .r13 = r->r13, .r14 = r->r14, .r15 = r->r15,
         .rdi = r->rdi, .rsi = r->rsi, .rbp = r->rbp, .rbx = r->rbx,
         .rdx = r->rdx, .rax = r->rax, .rcx = r->rcx, .rsp = r->rsp,
-        .rip = rip_to_original(r->rip),
+        .rip = r->rip,
         .eflags = (r->rflags & 0x3fffff) | FLAG_IF,
         .cs = USER_CS, .ss = USER_SS,
         .err = t->fault_error, .trapno = t->fault_vec,
@@ -150,6 +150,9 @@ int signal_frame_push(struct regs *r, const struct ksigaction *a,
     f->uc.stack.size = t->sas_size;
     f->uc.stack.flags = t->sas_size == 0 ? SS_DISABLE : t->sas_flags;
     fill_context(&f->uc.mcontext, r, t, old_mask, fpstate);
+    /* A breakpoint's address is that behind it, where it was not running. */
+    if (info->signo != SIGTRAP || info->code != SI_KERNEL)
+        f->uc.mcontext.rip = rip_to_original(r->rip);
     f->uc.sigmask = old_mask;
     f->info = *info;
     err = save_fpu(fpstate, fpu_size);
@@ -223,6 +226,7 @@ int64_t sys_rt_sigreturn(uint64_t a, uint64_t b, uint64_t c2, uint64_t d,
     struct sigcontext *c;
     struct stack64 stack;
 
+    count_event(COUNT_SIGRETURNS);
     if (uc == NULL ||
         copy_from_user(uc,
                        (void *)(frame + offsetof(struct rt_sigframe, uc)),

@@ -114,6 +114,8 @@ struct task {
     int64_t (*restart_fn)(struct task *); /* restart_syscall(2) */
     uint64_t restart_args[6];
     uint64_t orig_rax;         /* number of the call being made, -1 none */
+    vaddr_t echo_start;        /* CAPSTAN_CALL_ECHO */
+    size_t echo_len;
     uint64_t fault_vec, fault_error, fault_addr; /* last fault, for frames */
     nsec_t timer_slack;
     int pdeath_signal;

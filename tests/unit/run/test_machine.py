@@ -20,6 +20,9 @@ from tests.lib.boot import alive, children, launcher, state, wait_for
 PIPE = subprocess.PIPE
 DEADLINE = 20
 
+# Not for ever: when the fake QEMU is killed, its child is nobody's.
+LOOP = "n=0; while [ $n -lt 400 ]; do n=$((n + 1)); sleep 0.05; done"
+
 
 def run(folder: Path, *argv: str, stdin: bytes = b"", **options: str) -> tuple[int, bytes, bytes]:
     line = launcher(folder, *argv, **options)
@@ -114,12 +117,12 @@ def test_timeout(tmp_path: Path) -> None:
 
 
 def test_timeout_of_a_deaf_program(tmp_path: Path) -> None:
-    script = "trap '' TERM; while :; do sleep 0.1; done"
+    script = f"trap '' TERM; {LOOP}"
     assert run(tmp_path, "sh", "-c", script, timeout="0.4", grace="0.3")[0] == 124
 
 
 def test_sigterm_is_an_orderly_stop(tmp_path: Path) -> None:
-    script = "trap 'echo bye; exit 5' TERM; echo go; while :; do sleep 0.05; done"
+    script = f"trap 'echo bye; exit 5' TERM; echo go; {LOOP}"
     process = start(tmp_path, "sh", "-c", script)
     started(process)
     process.terminate()
@@ -127,7 +130,7 @@ def test_sigterm_is_an_orderly_stop(tmp_path: Path) -> None:
 
 
 def test_sigterm_grace_period(tmp_path: Path) -> None:
-    script = "trap '' TERM; echo go; while :; do sleep 0.05; done"
+    script = f"trap '' TERM; echo go; {LOOP}"
     process = start(tmp_path, "sh", "-c", script, grace="0.3")
     started(process)
     process.terminate()
@@ -135,7 +138,7 @@ def test_sigterm_grace_period(tmp_path: Path) -> None:
 
 
 def test_sigint_reaches_the_program(tmp_path: Path) -> None:
-    script = "trap 'echo int; exit 9' INT; echo go; while :; do sleep 0.05; done"
+    script = f"trap 'echo int; exit 9' INT; echo go; {LOOP}"
     process = start(tmp_path, "sh", "-c", script)
     started(process)
     process.send_signal(signal.SIGINT)

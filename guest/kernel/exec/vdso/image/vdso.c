@@ -9,6 +9,7 @@
  * - Names and version as Linux' (man 7 vdso).
  */
 #include "arch/arch.h"
+#include "capstan_link.h"
 
 #define EXPORT __attribute__((visibility("default")))
 #define NSEC 1000000000ul
@@ -34,9 +35,13 @@ static inline long call2(long nr, long a, long b)
 {
     long r;
 
-    __asm__ volatile("syscall"
+    /* As a linked site calls: see capstan_link.h. */
+    __asm__ volatile("lea 1f(%%rip), %%rcx\n\t"
+                     "jmp *%c[cell]\n\t"
+                     "syscall\n"
+                     "1:"
                      : "=a"(r)
-                     : "0"(nr), "D"(a), "S"(b)
+                     : "0"(nr), "D"(a), "S"(b), [cell] "i"(CAPSTAN_CELLS)
                      : "rcx", "r11", "memory");
     return r;
 }
