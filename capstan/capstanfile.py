@@ -53,6 +53,7 @@ class Capstanfile:
     cpus: int | None = None
     ports: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
+    nolink: tuple[str, ...] = ()
 
 
 def parse_size(text: str) -> int | None:
@@ -295,4 +296,5 @@ _READERS: dict[str, Callable[[_Value], Any]] = {
     "cpus": _cpus,
     "ports": _list,
     "volumes": _list,
+    "nolink": _list,
 }

@@ -56,6 +56,17 @@ class PoolInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkedFile:
+    """A file whose system calls are jumps: what it was on the host and what it is in the image."""
+
+    path: str
+    sha256: str
+    linked_sha256: str
+    sites: int
+    left: int  # sites that still trap
+
+
+@dataclass(frozen=True, slots=True)
 class ImageManifest:
     """One image; `created` is in seconds since 1970."""
 
@@ -65,6 +76,7 @@ class ImageManifest:
     kernel: KernelInfo
     pool: PoolInfo
     files: int = 0
+    linked: tuple[LinkedFile, ...] = ()
     version: int = FORMAT_VERSION
 
     def to_json(self) -> bytes:
@@ -102,6 +114,7 @@ class ImageManifest:
                 kernel=KernelInfo(**raw["kernel"]),
                 pool=PoolInfo(**raw["pool"]),
                 files=int(raw["files"]),
+                linked=tuple(LinkedFile(**row) for row in raw.get("linked", ())),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as err:
             raise ImageError(

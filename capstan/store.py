@@ -140,6 +140,7 @@ class Store:
         self.objects = self.root / "objects"
         self.images = self.root / "images"
         self.cache = self.root / "cache"
+        self.link_cache = self.root / "link"
 
     def find(self, name: str) -> StoredImage | None:
         """The image called `name`, None when there is none or `name` cannot be one's name."""

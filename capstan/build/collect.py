@@ -41,6 +41,7 @@ class BuildOptions:
     root: Path = Path("/")
     include: tuple[str, ...] = ()
     compress: bool = True
+    link: bool = True
     reuse: bool = False
 
 
@@ -52,6 +53,7 @@ class Plan:
     config: RunConfig
     name: str
     created: int
+    nolink: tuple[str, ...] = ()
 
 
 def collect(path: Path, args: Sequence[str], options: BuildOptions) -> Plan:
@@ -83,7 +85,8 @@ def collect(path: Path, args: Sequence[str], options: BuildOptions) -> Plan:
     tree.add_standard()
     tree.make_dir(config.workdir)
     config = dataclasses.replace(config, argv=(*line, *args))
-    return Plan(tree, config, name, tree.finish(epoch))
+    nolink = spec.nolink if spec is not None else ()
+    return Plan(tree, config, name, tree.finish(epoch), nolink)
 
 
 def source_date_epoch() -> int | None:

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, BinaryIO
 from capstan import __version__, manifest, paths, ref
 from capstan.build import base, elf
 from capstan.build.collect import BuildOptions, Plan, collect
+from capstan.build.linktree import link_tree
 from capstan.build.rootfs import Tree, unreadable
 from capstan.errors import BuildError, CapstanError
-from capstan.manifest import ImageManifest, KernelInfo, PoolInfo
+from capstan.manifest import ImageManifest, KernelInfo, LinkedFile, PoolInfo
 from capstan.store import Header, Store, StoredImage
 
 if TYPE_CHECKING:
@@ -82,8 +83,17 @@ def build_path(
             return hit if name is None else store.label(hit, name)
 
     def write(out: BinaryIO) -> ImageManifest:
+        linked: tuple[LinkedFile, ...] = ()
+        if options.link:
+            linked = link_tree(plan.tree, store.link_cache, plan.nolink, notify)
         return assemble(
-            plan, kernel, out, title=title, compress=options.compress, progress=progress
+            plan,
+            kernel,
+            out,
+            title=title,
+            linked=linked,
+            compress=options.compress,
+            progress=progress,
         )
 
     try:
@@ -152,6 +162,7 @@ def assemble(
     out: BinaryIO,
     *,
     title: str,
+    linked: tuple[LinkedFile, ...] = (),
     compress: bool = True,
     progress: Progress | None = None,
 ) -> ImageManifest:
@@ -174,6 +185,7 @@ def assemble(
         kernel=KernelInfo(kernel.sha256, len(kernel.data)),
         pool=PoolInfo(pool_name, pool.guid, pool.size),
         files=pool.files,
+        linked=linked,
     )
     text = description.to_json()
     if len(text) > manifest.MANIFEST_MAX:
@@ -225,7 +237,8 @@ def content_key(plan: Plan, kernel: Kernel, title: str, options: BuildOptions) -
     digest = hashlib.sha256()
     head = [__version__, _builder_stamp(), kernel.sha256, title, plan.name, plan.created]
     config = dataclasses.asdict(plan.config)
-    digest.update(json.dumps([head, options.compress, config], sort_keys=True).encode())
+    how = [options.compress, options.link, list(plan.nolink)]
+    digest.update(json.dumps([head, how, config], sort_keys=True).encode())
     now = time.time_ns()
     order: dict[int, int] = {}
     for path, node in plan.tree.files():
@@ -255,7 +268,7 @@ def _source_key(tree: Tree, node: Node, now: int) -> bytes:
 def _builder_stamp() -> int:
     """The newest change of the builder itself: an image of an older one is not reused."""
     here = Path(__file__).parent
-    sources = [*here.glob("*.py"), *here.glob("zfs/*.py")]
+    sources = [*here.glob("*.py"), *here.glob("*/*.py")]
     return max(source.stat().st_mtime_ns for source in sources)
 
 

@@ -24,6 +24,7 @@ def build(
     root: Path,
     include: tuple[str, ...],
     no_compress: bool,
+    no_link: bool,
     quiet: bool,
     path: Path,
     args: tuple[str, ...],
@@ -35,7 +36,7 @@ def build(
     from capstan.build.image import BuildOptions, build_path
 
     start = time.monotonic()
-    options = BuildOptions(name, capstanfile, root, include, not no_compress)
+    options = BuildOptions(name, capstanfile, root, include, not no_compress, not no_link)
     with ui.progress("Writing image", quiet=quiet) as bar:
         image = build_path(path, args, options, bar, None if quiet else warn)
     took = time.monotonic() - start

@@ -40,7 +40,8 @@ def build_options(command: F) -> F:
                 metavar="GLOB",
                 help="Add files and directories, with the libraries they need. May be repeated.",
             ),
-            click.option("--no-compress", is_flag=True, help="Store files as they are."),
+            click.option("--no-compress", is_flag=True, help="Store files uncompressed."),
+            click.option("--no-link", is_flag=True, help="Leave system calls as traps (slow)."),
         )
     ):
         command = option(command)

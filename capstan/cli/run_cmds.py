@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Function = TypeVar("Function", bound=Callable[..., None])
 
 MACHINE_HELP = "QEMU's machine: devices on MMIO (fastest start) or on PCI"
+DEBUG_WORDS = ("torture", "echo")
 NAME_HELP = "name of the machine and its host name"
 FDS = "3 stdin/stdout, 4 stderr, 5 control, 6 serial, 7 QMP (sockets), 8 parameters (a file)"
 
@@ -43,6 +44,7 @@ OPTIONS = (
     click.option("--strace", is_flag=True, help="print the program's system calls on stderr"),
     click.option("--stats", is_flag=True, help="show system calls and exits counted, at the end"),
     click.option("--loglevel", type=click.IntRange(0, 4), help="kernel messages: 0 to 4 (debug)"),
+    click.option("--kernel-word", multiple=True, metavar="WORD", help="a guest/README.md word"),
     click.option("-v", "--verbose", is_flag=True, help="show the guest's serial port on stderr"),
     click.option("--gdb", is_flag=True, help="wait for gdb on a private socket"),
     click.option("--gdb-port", type=click.IntRange(1, 65535), help="... on a port of localhost"),
@@ -123,6 +125,7 @@ def make_options(args: tuple[str, ...], given: dict[str, object]) -> RunOptions:
         timeout=float(str(timeout)) if timeout is not None else None,
         grace=float(str(given["grace"])),
         loglevel=int(str(loglevel)) if loglevel is not None else None,
+        words=_words(given["kernel_word"]),
     )
 
 
@@ -137,14 +140,14 @@ def make_build_options(target: str, given: dict[str, object]) -> BuildOptions:
     capstanfile, root, include = (given[key] for key in ("capstanfile", "root", "include"))
     assert isinstance(root, Path) and isinstance(include, tuple)
     assert capstanfile is None or isinstance(capstanfile, Path)
-    compress = not given["no_compress"]
-    changed = include or root != Path("/") or not compress
+    compress, link = not given["no_compress"], not given["no_link"]
+    changed = include or root != Path("/") or not (compress and link)
     if changed and capstanfile is None and "/" not in target and not Path(target).exists():
         raise UsageError(
-            f"{target} is not a file: --root, --include and --no-compress need something to build",
+            f"{target} is not a file: these options need something to build",
             hint="build the image again with these options",
         )
-    return BuildOptions(None, capstanfile, root, include, compress)
+    return BuildOptions(None, capstanfile, root, include, compress, link)
 
 
 def warn_unsupported(manifest: ImageManifest) -> None:
@@ -152,6 +155,17 @@ def warn_unsupported(manifest: ImageManifest) -> None:
     for what, values in (("ports", manifest.config.ports), ("volumes", manifest.config.volumes)):
         if values:
             _say(f"{manifest.name}: {what} {', '.join(values)}: not supported yet, ignored")
+
+
+def _words(given: object) -> tuple[str, ...]:
+    """Debugging words for the guest kernel; it would take a misspelt one for nothing."""
+    assert isinstance(given, tuple)
+    for word in given:
+        if word not in DEBUG_WORDS:
+            raise UsageError(
+                f"--kernel-word {word}: there is no such word", hint=" or ".join(DEBUG_WORDS)
+            )
+    return given
 
 
 def _text(value: object) -> str | None:

@@ -65,6 +65,7 @@ class RunOptions:
     timeout: float | None = None
     grace: float = DEFAULT_GRACE
     loglevel: int | None = None
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +200,7 @@ def plan(
         timeout=options.timeout,
         grace=options.grace,
         loglevel=options.loglevel,
+        words=options.words,
     )
 
 
