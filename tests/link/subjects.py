@@ -82,12 +82,13 @@ class MissingError(Exception):
 
 
 def run(line: list[str | Path], cwd: Path | None = None, limit: int = 120) -> None:
-    """Run a tool.
+    """Run a tool of the system's, whatever the user has in front of it.
 
     Raises:
         MissingError: it failed.
     """
     env = {**os.environ, "GOCACHE": str((cwd or HERE) / "go-cache"), "GO111MODULE": "off"}
+    env["PATH"] = "/usr/local/bin:/usr/bin:/bin"
     try:
         done = subprocess.run(
             line, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=limit
@@ -122,6 +123,9 @@ def small(folder: Path) -> dict[str, Path]:
         ),
         "static musl": made(
             folder, "musl", C, ".c", ["musl-gcc", "-O2", "-static", "$S", "-o", "$O"]
+        ),
+        "musl, stripped": made(
+            folder, "bare", C, ".c", ["musl-gcc", "-O2", "-static", "-s", "$S", "-o", "$O"]
         ),
         "Go": made(folder, "go", GO, ".go", [*go, "$S"]),
         "Go, PIE": made(folder, "gopie", GO, ".go", [*go, "-buildmode=pie", "$S"]),

@@ -88,8 +88,9 @@ def make_plan(targets: Targets, hits: list[Hit], privileged: list[Privileged]) -
                 Kept(hit.at, Kind.RESTORER, "unwinders know rt_sigreturn by its bytes")
             )
             continue
-        if not targets.reaches(hit.function, index):
-            plan.kept.append(Kept(hit.at, Kind.LEFT, "nothing leads to it: perhaps data"))
+        doubt = targets.doubt(hit.function, index)
+        if doubt is not None:
+            plan.kept.append(Kept(hit.at, Kind.LEFT, doubt))
             continue
         patch = _patch(hit.function, index, targets, pads)
         if patch is not None:

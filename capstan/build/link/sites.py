@@ -120,7 +120,7 @@ def _privileged_at(targets: Targets, at: int) -> Privileged | None:
 def _as_privileged(targets: Targets, function: Function, index: int) -> Privileged | None:
     insn = function.insns[index]
     opcode = decode.privileged(insn)
-    if opcode is None or not targets.reaches(function, index):
+    if opcode is None or targets.doubt(function, index) is not None:
         return None
     return Privileged(insn[0], insn[1], opcode, decode.traps(insn))
 

@@ -51,7 +51,7 @@ class Flavour(Enum):
 
 
 class Kind(Enum):
-    """How a site was treated (`../shared` words: classes A, W, P), or what else a place is."""
+    """How a site was treated (classes A, W and P: plan.py), or what else a place is."""
 
     A = 1
     W = 2

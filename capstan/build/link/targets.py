@@ -32,7 +32,7 @@ class Targets:
 
     def __init__(self, obj: ObjFile, functions: Functions) -> None:
         self.obj, self.functions = obj, functions
-        self._inside: dict[tuple[int, int], frozenset[int] | None] = {}
+        self._inside: dict[tuple[int, int], tuple[frozenset[int], bool]] = {}
 
     def entered(self, start: int, end: int, function: Function) -> bool:
         """Whether control may enter [start, end), which is inside or right behind `function`."""
@@ -43,19 +43,26 @@ class Targets:
             or self._by_short_jump(start, end, function)
         )
 
-    def reaches(self, function: Function, index: int) -> bool:
-        """Whether anything leads to an instruction: the one before it, or a branch.
+    def doubt(self, function: Function, index: int) -> str | None:
+        """Why an instruction may be data, or part of another one, though it decodes.
 
-        What nothing leads to may be data: Go puts signatures behind a jump, and they decode.
+        The straight line up to it must be led to, from before or by a branch: Go puts signatures
+        behind a jump, and they decode. And no branch of the function may lead into the middle of an
+        instruction of the line: then bytes before it were data, and decoding is out of step.
         """
-        first = index
-        while first > 0 and not decode.is_flow(function.insns[first - 1]):
+        insns, first = function.insns, index
+        while first > 0 and not decode.is_flow(insns[first - 1]):
             first -= 1
-        if first == 0 or not decode.is_end(function.insns[first - 1]):
-            return True
-        last = function.insns[index]
-        is_known = self._of_function(function) is not None
-        return is_known and self.entered(function.insns[first][0], last[0] + last[1], function)
+        end = insns[index][0] + insns[index][1]
+        known, is_complete = self._of_function(function)
+        is_led_to = first == 0 or not decode.is_end(insns[first - 1])
+        if not is_led_to and not (is_complete and self.entered(insns[first][0], end, function)):
+            return "nothing leads to it: perhaps data"
+        starts = {insn[0] for insn in insns[first : index + 1]}
+        for target in known:
+            if insns[first][0] < target < end and target not in starts:
+                return f"a branch leads into an instruction in front of it, at {target:#x}"
+        return None
 
     def _is_named(self, start: int, end: int) -> bool:
         labels = self.functions.labels
@@ -66,8 +73,8 @@ class Targets:
 
     def _from_inside(self, start: int, end: int, function: Function) -> bool:
         """Branches, jump tables, landing pads; yes if the function cannot be read to its end."""
-        known = self._of_function(function)
-        return known is None or any(start <= target < end for target in known)
+        known, is_complete = self._of_function(function)
+        return not is_complete or any(start <= target < end for target in known)
 
     def _is_marked(self, start: int, end: int) -> bool:
         for low, marks in self._marks:
@@ -119,29 +126,28 @@ class Targets:
             return True
         return function.index(at) is not None
 
-    def _of_function(self, function: Function) -> frozenset[int] | None:
+    def _of_function(self, function: Function) -> tuple[frozenset[int], bool]:
+        """The targets inside a function, and whether these are all."""
         key = (function.start, function.end)  # a gap may begin with its neighbour
         if key not in self._inside:
             self._inside[key] = self._read(function)
         return self._inside[key]
 
-    def _read(self, function: Function) -> frozenset[int] | None:
-        """The targets inside a function: direct branches, jump tables, landing pads."""
+    def _read(self, function: Function) -> tuple[frozenset[int], bool]:
+        """Direct branches, jump tables, landing pads."""
         function.decode_to(function.end)
-        if function.failed is not None:
-            return None
         found = {t for i in function.insns if (t := decode.branch_target(i)) is not None}
+        is_complete = function.failed is None
         if function.fde is not None:
             pads = self.functions.unwind.landing_pads(function.fde)
-            if pads is None:
-                return None
-            found |= pads
+            is_complete = is_complete and pads is not None
+            found |= pads or set()
         if any(decode.is_indirect_jump(insn) for insn in function.insns):
             for insn in function.insns:
                 base = decode.rip_target(insn) if insn[2] == "lea" else None
                 if base is not None and self.obj.range_of(base) is None:
                     found |= self._table(base, function)
-        return frozenset(found)
+        return frozenset(found), is_complete
 
     def _table(self, base: int, function: Function) -> set[int]:
         """A table of 32-bit distances from its beginning, as far as they stay in the function."""

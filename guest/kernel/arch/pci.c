@@ -21,6 +21,7 @@
 #include "lib/errno.h"
 #include "lib/lock.h"
 #include "lib/printk.h"
+#include "lib/string.h"
 
 /* Offsets in configuration space (PCI 3.0, 6.1) and their bits */
 #define CFG_ID 0x00
@@ -85,9 +86,28 @@ static struct {
     unsigned nr_behind;
     paddr_t mapped[MAX_MAPPED]; /* what the nth page of the hole shows */
     unsigned nr_mapped;
+    char trouble[160];
 } pci;
 
 static struct spinlock port_lock;
+
+void pci_complain(const struct pci_function *fn, const char *fmt, ...)
+{
+    int n = snprintf(pci.trouble, sizeof(pci.trouble), "PCI %02x:%02x.%u: ",
+                     fn->address >> 8, fn->address >> 3 & 31u,
+                     fn->address & 7u);
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(pci.trouble + n, sizeof(pci.trouble) - (size_t)n, fmt, args);
+    va_end(args);
+    printk("capstan: %s\n", pci.trouble);
+}
+
+const char *pci_trouble(void)
+{
+    return pci.trouble;
+}
 
 static void outl(uint16_t port, uint32_t v)
 {
@@ -331,9 +351,8 @@ static void search_behind(struct pci_function *bridge)
     struct pci_window *w;
 
     if (!bus) {
-        printk("capstan: PCI bridge " PCI_NAME_FORMAT ": firmware gave it no "
-               "bus number; what is behind it is not found\n",
-               PCI_NAME_ARGS(bridge));
+        pci_complain(bridge, "firmware gave the bridge no bus number; what is "
+                             "behind it is not found");
         return;
     }
     w = open_bridge(bridge);
@@ -460,12 +479,11 @@ int pci_bar_map(struct pci_function *fn, unsigned bar, uint64_t len,
         err = *out ? 0 : -ENOSPC;
     }
     if (err)
-        printk("capstan: PCI " PCI_NAME_FORMAT ": BAR %u cannot be used for "
-               "%llu bytes: %s\n",
-               PCI_NAME_ARGS(fn), bar, (unsigned long long)len,
-               err == -ENXIO    ? "it is in I/O space"
-               : err == -ENOSPC ? "there is no room below 4 GiB"
-                                : "it has no address");
+        pci_complain(fn, "BAR %u cannot be used for %llu bytes: %s", bar,
+                     (unsigned long long)len,
+                     err == -ENXIO    ? "it is in I/O space"
+                     : err == -ENOSPC ? "there is no room below 4 GiB"
+                                      : "it has no address");
     return err;
 }
 

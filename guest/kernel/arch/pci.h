@@ -85,10 +85,10 @@ int pci_bar_map(struct pci_function *fn, unsigned bar, uint64_t len,
 /* From now on it answers at its BARs and reaches memory. All BARs that will
  * be used have been mapped. */
 void pci_enable(struct pci_function *fn);
-/* "00:02.0" */
-#define PCI_NAME_FORMAT "%02x:%02x.%u"
-#define PCI_NAME_ARGS(fn)                                                      \
-    (fn)->address >> 8, (fn)->address >> 3 & 31u, (fn)->address & 7u
+/* Says on the serial port, with the function's address, why it is not used. */
+void pci_complain(const struct pci_function *fn, const char *fmt, ...)
+    __printf(2, 3);
+const char *pci_trouble(void); /* the last such message, "" */
 
 /* pci_msix.c */
 /* Where the MSI-X capability at offset `cap` says that the table is. */

@@ -17,6 +17,8 @@ void virtio_init(void);
 
 /* virtio_blk.c: the image. */
 uint64_t block_size_bytes(void); /* 0: no disk */
+/* virtio_pci.c: why a device was refused last; "" */
+const char *virtio_trouble(void);
 int block_read(uint64_t offset, void *buf, size_t len); /* 512-aligned */
 
 /* virtio_console.c */

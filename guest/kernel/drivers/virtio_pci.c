@@ -10,9 +10,9 @@
  */
 #include "arch/arch.h"
 #include "arch/pci.h"
+#include "drivers/drivers.h"
 #include "drivers/virtio.h"
 #include "lib/errno.h"
-#include "lib/printk.h"
 
 #define VENDOR_VIRTIO 0x1af4
 #define DEVICE_MODERN 0x1040
@@ -94,10 +94,14 @@ bool virtio_pci_is_present(void)
     return pci_is_present();
 }
 
+const char *virtio_trouble(void)
+{
+    return pci_trouble();
+}
+
 static bool complain(const struct pci_function *fn, const char *what)
 {
-    printk("capstan: virtio device at PCI " PCI_NAME_FORMAT ": %s\n",
-           PCI_NAME_ARGS(fn), what);
+    pci_complain(fn, "virtio device: %s", what);
     return false;
 }
 

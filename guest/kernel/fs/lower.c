@@ -18,28 +18,30 @@ static const struct zfs_vdev_ops lower_vdev = {.read = lower_vdev_read};
 int lower_mount(uint64_t *root_object)
 {
     uint64_t size = block_size_bytes();
-    char *why;
+    char *message;
     int err;
 
     if (size == 0) {
-        control_send("failed 125 the machine has no virtio disk with the image");
+        const char *why = virtio_trouble();
+        control_send("failed 125 the machine has no virtio disk that can be "
+                     "used%s%s", *why ? ": " : "", why);
         return -ENXIO;
     }
     boot_mark("disk found");
-    why = kzalloc(256);
-    if (!why)
+    message = kzalloc(256);
+    if (!message)
         return -ENOMEM;
-    err = zfs_open(&lower_vdev, NULL, size, NULL, &pool, why, 256);
+    err = zfs_open(&lower_vdev, NULL, size, NULL, &pool, message, 256);
     if (err) {
-        klog(LOG_ERROR, "pool: %s (%d)", why, err);
-        control_send("failed 125 cannot open the image's pool: %s", why);
+        klog(LOG_ERROR, "pool: %s (%d)", message, err);
+        control_send("failed 125 cannot open the image's pool: %s", message);
     } else {
-        if (*why)
-            klog(LOG_WARN, "pool: %s", why);
+        if (*message)
+            klog(LOG_WARN, "pool: %s", message);
         *root_object = zfs_root(pool);
     }
     boot_mark("pool open");
-    kfree(why);
+    kfree(message);
     return err;
 }
 

@@ -160,6 +160,14 @@ def test_data_behind_a_jump_in_a_function() -> None:
     assert result.data and b"\xf4\x48\xf4\xb8\x27\0\0\0\x0f\x05" in result.data
 
 
+def test_data_that_puts_decoding_out_of_step() -> None:
+    """The last byte of data takes the first of the code with it."""
+    body = "jmp 1f\n .byte 0x3c\n1: mov $0x39, %eax\n syscall\n ret"
+    result = report(function("one", CALL + body))
+    assert result.linked == 1
+    assert ["leads into an instruction" in left.reason for left in result.left] == [True]
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
