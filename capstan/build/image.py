@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from capstan import __version__, manifest, paths, ref
 from capstan.build import base, elf
+from capstan.build.check import warnings_of
 from capstan.build.collect import BuildOptions, Plan, collect
 from capstan.build.linktree import link_tree
 from capstan.build.rootfs import Tree, unreadable
@@ -81,6 +82,9 @@ def build_path(
         hit = store.cached_build(key)
         if hit is not None:
             return hit if name is None else store.label(hit, name)
+    if notify is not None:
+        for line in warnings_of(plan):
+            notify(line)
 
     def write(out: BinaryIO) -> ImageManifest:
         linked: tuple[LinkedFile, ...] = ()

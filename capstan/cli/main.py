@@ -21,6 +21,7 @@ from capstan.errors import EXIT_TOOL, CapstanError
 COMMANDS: dict[str, tuple[str, str]] = {
     "build": ("capstan.cli.build_cmds:build", "Make an image from a program or a Capstanfile."),
     "run": ("capstan.cli.run_cmds:run", "Run an image, a program or a Capstanfile."),
+    "check": ("capstan.cli.check_cmd:check", "Say what an image lacks, before it is started."),
     "images": ("capstan.cli.image_cmds:images", "List the images of the local store."),
     "inspect": ("capstan.cli.image_cmds:inspect", "Show what an image is made of."),
     "rmi": ("capstan.cli.image_cmds:rmi", "Remove images from the local store."),

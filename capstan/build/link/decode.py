@@ -147,17 +147,22 @@ def displacement_at(code: bytes, insn: Insn) -> int:
 
 @lru_cache(maxsize=4096)
 def effects(code: bytes, at: int) -> tuple[frozenset[str], frozenset[str], bool]:
-    """Registers read and written (64-bit names), and whether memory is written."""
+    """Registers read and written (64-bit names), and whether memory is written.
+
+    cmpxchg and its wide forms write the accumulator when they fail, which capstone leaves out.
+    """
     import capstone
 
     insn = next(_capstone(detail=True).disasm(code, at, 1))
     read, written = insn.regs_access()
-    names = (frozenset(full_register(insn.reg_name(r)) for r in regs) for regs in (read, written))
+    names = [{full_register(insn.reg_name(r)) for r in regs} for regs in (read, written)]
+    if insn.insn_name() in {"cmpxchg", "cmpxchg8b", "cmpxchg16b"}:
+        names[1] |= {"rax"} if insn.insn_name() == "cmpxchg" else {"rax", "rdx"}
     writes_memory = any(
         op.type == capstone.x86.X86_OP_MEM and op.access & capstone.CS_AC_WRITE
         for op in insn.operands
     )
-    return (*names, writes_memory)  # type: ignore[return-value]
+    return frozenset(names[0]), frozenset(names[1]), writes_memory
 
 
 _PARTS = {"al": "rax", "bl": "rbx", "cl": "rcx", "dl": "rdx"}

@@ -228,3 +228,22 @@ def test_numbers() -> None:
         "a2",
         "a7",
     ]
+
+
+def test_compare_exchange_writes_the_number() -> None:
+    source = """
+        .globl f
+        .type f, @function
+    f:  mov $39, %eax
+        lock cmpxchg %ecx, (%rdi)
+        syscall
+        mov $40, %eax
+        mov $41, %edx
+        lock cmpxchg8b (%rdi)
+        syscall
+        ret
+        .size f, . - f
+    """
+    program = toolchain.build(source, "-shared", "-nostdlib")
+    assert [item.number for item in sites_with_numbers(program)] == [None, None]
+    assert link_file(program).report.numbered == 0
