@@ -5,22 +5,44 @@
 #include "sched/mutex.h"
 
 #include "lib/printk.h"
+#include "sched/lockorder.h"
 #include "sched/sched.h"
 
 #define SPINS 200 /* about 2 us */
+
+#ifdef DEBUG
+#define CHECK_ORDER(m) lockorder_check(current_thread(), (m)->class)
+#define NOTE_TAKEN(m) lockorder_took(current_thread(), (m)->class)
+#define NOTE_GIVEN(m) lockorder_gave(current_thread(), (m)->class)
+#else
+#define CHECK_ORDER(m) ((void)(m))
+#define NOTE_TAKEN(m) ((void)(m))
+#define NOTE_GIVEN(m) ((void)(m))
+#endif
 
 void mutex_init(struct mutex *m)
 {
     m->owner = NULL;
     m->nr_waiters = 0;
     waitq_init(&m->waiters);
+#ifdef DEBUG
+    m->class = lockorder_class(__builtin_return_address(0));
+#endif
+}
+
+static bool take(struct mutex *m)
+{
+    struct thread *free = NULL;
+
+    if (!atomic_cmpxchg(&m->owner, &free, current_thread()))
+        return false;
+    NOTE_TAKEN(m);
+    return true;
 }
 
 bool mutex_trylock(struct mutex *m)
 {
-    struct thread *free = NULL;
-
-    return atomic_cmpxchg(&m->owner, &free, current_thread());
+    return take(m);
 }
 
 /* Spin only while the owner is on another CPU. */
@@ -29,7 +51,7 @@ static bool spin_for(struct mutex *m)
     for (int i = 0; i < SPINS && nr_cpus > 1; i++) {
         struct thread *owner = atomic_load_relaxed(&m->owner);
         if (!owner) {
-            if (mutex_trylock(m))
+            if (take(m))
                 return true;
         } else if (!atomic_load_relaxed(&owner->on_cpu)) {
             return false;
@@ -43,7 +65,8 @@ void mutex_lock(struct mutex *m)
 {
     struct waiter w;
 
-    if (likely(mutex_trylock(m)))
+    CHECK_ORDER(m);
+    if (likely(take(m)))
         return;
     if (atomic_load_relaxed(&m->owner) == current_thread())
         panic("mutex %p locked twice by %s", (void *)m,
@@ -54,7 +77,7 @@ void mutex_lock(struct mutex *m)
     atomic_add(&m->nr_waiters, 1u);
     for (;;) {
         wait_prepare(&m->waiters, &w, WAIT_EXCLUSIVE);
-        if (mutex_trylock(m))
+        if (take(m))
             break;
         wait_sleep(&w, NO_DEADLINE);
     }
@@ -67,6 +90,7 @@ void mutex_unlock(struct mutex *m)
     if (unlikely(m->owner != current_thread()))
         panic("mutex %p unlocked by %s, owner %p", (void *)m,
               current_thread()->name, (void *)m->owner);
+    NOTE_GIVEN(m);
     atomic_store_seq(&m->owner, (struct thread *)NULL);
     if (atomic_load_relaxed(&m->nr_waiters))
         wait_wake(&m->waiters, 1);

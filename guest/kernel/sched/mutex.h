@@ -14,6 +14,9 @@ struct mutex {
     struct thread *owner; /* atomic, NULL = free */
     uint32_t nr_waiters;  /* atomic */
     struct waitq waiters;
+#ifdef DEBUG
+    uint8_t class; /* lockorder.h */
+#endif
 };
 
 struct rwlock {

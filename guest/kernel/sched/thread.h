@@ -12,6 +12,7 @@
  */
 #pragma once
 
+#include "sched/lockorder.h"
 #include "arch/arch.h"
 #include "lib/list.h"
 #include "lib/lock.h"
@@ -63,6 +64,9 @@ struct thread {
     uint64_t nr_switches;
     bool in_fault;          /* DEBUG: nesting check */
     char name[16];
+#ifdef DEBUG
+    uint8_t nr_held, held[LOCKORDER_MAX_HELD]; /* lockorder.h */
+#endif
 };
 
 static inline bool thread_has_work(struct thread *t, uint32_t bits)
