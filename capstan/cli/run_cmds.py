@@ -18,14 +18,17 @@ if TYPE_CHECKING:
 
     from capstan.build.collect import BuildOptions
     from capstan.manifest import ImageManifest
+    from capstan.run.net import NetOptions
     from capstan.run.spec import RunOptions
 
     Function = TypeVar("Function", bound=Callable[..., None])
 
 MACHINE_HELP = "QEMU's machine: devices on MMIO (fastest start) or on PCI"
 DEBUG_WORDS = ("torture", "echo")
+PUBLISH_HELP = "publish [ADDR:][HOST:]GUEST[/udp]; ranges like 80-89"
+NET_HELP = "user (QEMU's own; needs no rights), tap[=IF], bridge=NAME, none"
 NAME_HELP = "name of the machine and its host name"
-FDS = "3 stdin/stdout, 4 stderr, 5 control, 6 serial, 7 QMP (sockets), 8 parameters (a file)"
+FDS = "3 stdin/stdout, 4 stderr, 5 control, 6 serial, 7 QMP (sockets), 8 parameters, 9 tap"
 
 OPTIONS = (
     click.option("-m", "--memory", metavar="SIZE", help="memory, e.g. 64M or 2G"),
@@ -39,6 +42,14 @@ OPTIONS = (
         "--machine", type=click.Choice(["microvm", "q35"]), default="microvm", help=MACHINE_HELP
     ),
     click.option("--name", metavar="NAME", help=NAME_HELP),
+    click.option("-p", "--publish", multiple=True, metavar="PORT", help=PUBLISH_HELP),
+    click.option("-P", "--publish-all", is_flag=True, help="publish the ports the image names"),
+    click.option("--net", metavar="NETWORK", help=NET_HELP),
+    click.option("--ip", multiple=True, metavar="ADDR/BITS", help="address, or dhcp, or auto"),
+    click.option("--gateway", multiple=True, metavar="ADDR", help="router of tap and bridge"),
+    click.option("--dns", multiple=True, metavar="ADDR", help="name server"),
+    click.option("--mac", metavar="ADDR", help="Ethernet address of the network card"),
+    click.option("--pcap", metavar="FILE", help="write all frames to a file for tcpdump -r"),
     click.option("--timeout", type=float, metavar="SEC", help="stop after that time, status 124"),
     click.option("--grace", type=float, default=10.0, metavar="SEC", help="SIGTERM to the end"),
     click.option("--strace", is_flag=True, help="print the program's system calls on stderr"),
@@ -126,6 +137,25 @@ def make_options(args: tuple[str, ...], given: dict[str, object]) -> RunOptions:
         grace=float(str(given["grace"])),
         loglevel=int(str(loglevel)) if loglevel is not None else None,
         words=_words(given["kernel_word"]),
+        net=_net_options(given),
+    )
+
+
+def _net_options(given: dict[str, object]) -> NetOptions:
+    from capstan.run.net import NetOptions
+
+    lists = (given[key] for key in ("publish", "ip", "gateway", "dns"))
+    publish, ip, gateway, dns = (value if isinstance(value, tuple) else () for value in lists)
+    pcap = given["pcap"]
+    return NetOptions(
+        net=_text(given["net"]),
+        publish=publish,
+        publish_all=bool(given["publish_all"]),
+        ip=ip,
+        gateway=gateway,
+        dns=dns,
+        mac=_text(given["mac"]),
+        pcap=Path(str(pcap)) if pcap is not None else None,
     )
 
 
@@ -152,9 +182,8 @@ def make_build_options(target: str, given: dict[str, object]) -> BuildOptions:
 
 def warn_unsupported(manifest: ImageManifest) -> None:
     """One line for each thing the image asks for and this version does not give."""
-    for what, values in (("ports", manifest.config.ports), ("volumes", manifest.config.volumes)):
-        if values:
-            _say(f"{manifest.name}: {what} {', '.join(values)}: not supported yet, ignored")
+    if volumes := manifest.config.volumes:
+        _say(f"{manifest.name}: volumes {', '.join(volumes)}: not supported yet, ignored")
 
 
 def _words(given: object) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from capstan import proc
 from capstan.errors import CapstanError, MachineError
+from capstan.run import net
 from capstan.run.qemu_argv import argv
 from capstan.run.spec import Console, MachineSpec
 
@@ -54,6 +55,7 @@ class Ends:
     serial: int
     qmp: int
     params: int
+    tap: int | None = None
 
 
 def machine_spec(spec: RunSpec, accel: Accel, ends: Ends) -> MachineSpec:
@@ -72,12 +74,15 @@ def machine_spec(spec: RunSpec, accel: Accel, ends: Ends) -> MachineSpec:
         qmp=ends.qmp,
         gdb=spec.gdb,
         words=((f"cpus={spec.cpus}",) if spec.cpus > 1 else ()) + spec.words,
+        net=spec.net,
+        tap=ends.tap,
     )
 
 
 def preview(spec: RunSpec, host: HostCaps, accel: Accel) -> list[str]:
     """The command line `launch` would use, with the descriptors it would most likely get."""
-    return argv(machine_spec(spec, accel, Ends(3, 4, 5, 6, 7, 8)), host)
+    needs_tap = spec.net is not None and spec.net.kind is not net.NetKind.USER
+    return argv(machine_spec(spec, accel, Ends(3, 4, 5, 6, 7, 8, 9 if needs_tap else None)), host)
 
 
 @contextlib.contextmanager
@@ -85,7 +90,7 @@ def launch(spec: RunSpec, host: HostCaps, accel: Accel, blob: bytes) -> Iterator
     """A QEMU running `spec`; everything is closed afterwards, but ending QEMU is the caller's.
 
     Raises:
-        MachineError: QEMU could not be started.
+        MachineError: QEMU could not be started, or the network it is to have is not there.
     """
     with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
         mine: list[socket.socket] = []
@@ -96,6 +101,9 @@ def launch(spec: RunSpec, host: HostCaps, accel: Accel, blob: bytes) -> Iterator
             inherited.append(theirs.enter_context(other).fileno())
             one.setblocking(False)
         inherited.append(_sealed(blob, theirs))
+        tap = theirs.enter_context(net.attach(spec.net))
+        if tap is not None:
+            inherited.append(tap)
         leash, held = os.pipe()
         theirs.callback(os.close, leash)
         ours.callback(os.close, held)

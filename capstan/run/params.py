@@ -80,3 +80,7 @@ def _pairs(
         yield "stats", "1"
     if spec.loglevel is not None:
         yield "loglevel", str(spec.loglevel)
+    if spec.net is not None:
+        for key in ("ip", "gateway", "dns"):
+            for value in getattr(spec.net, key):
+                yield key, value

@@ -7,16 +7,19 @@ nothing on disk or in the network for anybody else to reach or for us to clean u
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from typing import TYPE_CHECKING
 
 from capstan.errors import MachineError
+from capstan.run.net import NetKind, user_hosts
 from capstan.run.spec import Accel, MachineType
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from capstan.run.hostcaps import HostCaps
+    from capstan.run.net import NetSpec
     from capstan.run.spec import Console, MachineSpec
 
 EXIT_PORT = 0x501
@@ -83,6 +86,26 @@ def _devices(spec: MachineSpec) -> list[str]:
         line += _virtio(spec, "serial", "max_ports=4") + _ports(spec.console)
     if spec.disk is not None:
         line += ["-object", "rng-builtin,id=rng", *_virtio(spec, "rng", "rng=rng")]
+    if spec.net is not None:
+        line += ["-netdev", _netdev(spec.net, spec.tap), *_virtio(spec, "net", _card(spec.net))]
+        if spec.net.pcap is not None:
+            file = _quote(os.fspath(spec.net.pcap))
+            line += ["-object", f"filter-dump,id=pcap,netdev=net0,file={file}"]
+    return line
+
+
+def _card(net: NetSpec) -> str:
+    return "netdev=net0" + (f",mac={net.mac}" if net.mac is not None else "")
+
+
+def _netdev(net: NetSpec, tap: int | None) -> str:
+    if net.kind is not NetKind.USER:
+        return f"tap,id=net0,fd={tap}"
+    own = ipaddress.IPv4Interface(net.ip[0])
+    router, server = user_hosts(own)
+    line = f"user,id=net0,ipv6=off,net={own.network},host={router},dns={server}"
+    for f in net.forwards:
+        line += f",hostfwd={f.protocol}:{f.address}:{f.host}-{own.ip}:{f.guest}"
     return line
 
 
@@ -90,8 +113,9 @@ def _virtio(spec: MachineSpec, kind: str, options: str) -> list[str]:
     """A virtio device on the machine's bus."""
     if spec.machine is MachineType.MICROVM:
         return ["-device", f"virtio-{kind}-device,{options}"]
-    # On PCI the disk would get a queue for each CPU, which the guest's driver does not use.
-    queues = ",num-queues=1" if kind == "blk" else ""
+    # On PCI the disk would get a queue for each CPU, which the guest's driver does not use, and
+    # the network card a boot ROM.
+    queues = {"blk": ",num-queues=1", "net": ",romfile="}.get(kind, "")
     return ["-device", f"virtio-{kind}-pci,{options}{queues},disable-legacy=on"]
 
 

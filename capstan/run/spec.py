@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from capstan.errors import UsageError
+from capstan.run import net
+from capstan.run.net import NetOptions, NetSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,6 +68,7 @@ class RunOptions:
     grace: float = DEFAULT_GRACE
     loglevel: int | None = None
     words: tuple[str, ...] = ()
+    net: NetOptions = field(default_factory=NetOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,7 @@ class RunSpec:
     grace: float = DEFAULT_GRACE
     loglevel: int | None = None
     words: tuple[str, ...] = ()
+    net: NetSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +122,8 @@ class MachineSpec:
     qmp: int | None = None
     gdb: str | None = None
     words: tuple[str, ...] = ()
+    net: NetSpec | None = None
+    tap: int | None = None
 
 
 def parse_size(text: str) -> int:
@@ -201,6 +207,7 @@ def plan(
         grace=options.grace,
         loglevel=options.loglevel,
         words=options.words,
+        net=net.plan(options.net, config.ports, net.host_interfaces(), os.urandom(3)),
     )
 
 

@@ -16,6 +16,7 @@
 #include "linux/task.h"
 #include "mm/heap.h"
 #include "mm/init.h"
+#include "net/kernel.h"
 #include "param.h"
 #include "sched/sched.h"
 #include "selftest.h"
@@ -101,6 +102,7 @@ static void init_thread(void *arg)
         machine_exit(0);
     }
     boot_mark("root mounted");
+    net_kernel_start();
     init_process_run();
     for (;;)
         sleep_until(clock_monotonic() + 3600 * NSEC_PER_SEC, false);
@@ -120,6 +122,7 @@ void kmain(void)
     boot_mark("clock and APIC");
     random_init();
     virtio_init();
+    net_kernel_init();
     boot_mark("devices");
     klog(LOG_DEBUG, "capstan guest on %s, %lu kHz, %u cpus wanted",
          host_kind(), tsc_khz(), boot_params.cpus);

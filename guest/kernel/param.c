@@ -36,6 +36,32 @@ static int parse_winsize(const char *v)
     return *v ? -EINVAL : 0;
 }
 
+static int parse_list(struct param_list *l, const char *value)
+{
+    if (l->nr == PARAM_LIST_MAX)
+        return -E2BIG;
+    l->values[l->nr++] = value;
+    boot_params.net.is_wanted = true;
+    return 0;
+}
+
+static int parse_net(const char *key, const char *value)
+{
+    struct boot_params *b = &boot_params;
+
+    if (!strcmp(key, "ip"))
+        return parse_list(&b->net.ip, value);
+    if (!strcmp(key, "gateway"))
+        return parse_list(&b->net.gateway, value);
+    if (!strcmp(key, "dns"))
+        return parse_list(&b->net.dns, value);
+    if (!strcmp(key, "domain"))
+        b->net.domain = value;
+    else
+        return -ENOENT;
+    return 0;
+}
+
 static int parse_one(char *key, char *value)
 {
     struct boot_params *b = &boot_params;
@@ -68,7 +94,7 @@ static int parse_one(char *key, char *value)
         for (; *value; value++)
             b->tty |= 1u << (*value & 3);
     else
-        return -ENOENT;
+        return parse_net(key, value);
     return 0;
 }
 

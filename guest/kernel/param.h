@@ -7,6 +7,12 @@
 
 #include "lib/types.h"
 
+#define PARAM_LIST_MAX 4u
+struct param_list { /* of a key that may be repeated */
+    const char *values[PARAM_LIST_MAX];
+    unsigned nr;
+};
+
 struct boot_params {
     char **args;  /* NULL-terminated */
     char **env;   /* NULL-terminated */
@@ -23,6 +29,11 @@ struct boot_params {
     bool strace;
     nsec_t time;          /* since 1970, when the launcher started QEMU */
     unsigned cpus;
+    struct {
+        bool is_wanted; /* there is a card */
+        struct param_list ip, gateway, dns;
+        const char *domain; /* or NULL */
+    } net;
     /* from the command line */
     bool torture;
     bool echo; /* CAPSTAN_CALL_ECHO may be used */

@@ -21,6 +21,7 @@
  */
 #include "fs/events.h"
 #include "fs/fs_internal.h"
+#include "sched/poller.h"
 
 #define MAX_NESTS 4
 #define MIN_BUCKETS 8u
@@ -447,6 +448,7 @@ int epoll_wait_events(struct file *epf, struct epoll_event_abi __user *events,
 
     if (epf->ops != &epoll_ops)
         return -EINVAL;
+    poller_turn();
     for (;;) {
         if (epoll_has_ready(ep)) {
             n = epoll_report(ep, events, max);

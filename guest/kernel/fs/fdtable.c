@@ -270,6 +270,18 @@ void fdtable_close_on_exec(struct fdtable *t)
     }
 }
 
+void fdtable_close_all(struct fdtable *t)
+{
+    for (uint32_t fd = 0; fd < t->capacity; fd++) {
+        struct file *f = fdtable_remove(t, fd);
+
+        if (f) {
+            file_close_locks(f, t);
+            file_put(f);
+        }
+    }
+}
+
 int fd_dup_to(int old_fd, int new_fd, bool cloexec)
 {
     struct fdtable *t = current_fds();

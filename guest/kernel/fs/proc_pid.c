@@ -488,6 +488,7 @@ static int next_tid(struct synth_inode *i, int from)
     PROC_FILE("limits", show_limits),                                   \
     PROC_FILE("mounts", proc_show_mounts),                              \
     PROC_FILE("mountinfo", proc_show_mountinfo),                        \
+    PROC_DIR("net", proc_net_table),                                    \
     PROC_TEXT("cgroup", "0::/\n"),                                    \
     {.name = "personality", .mode = S_IFREG | 0400,                     \
      .show = show_personality},                                         \

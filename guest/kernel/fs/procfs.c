@@ -64,6 +64,11 @@ static int mounts_readlink(struct synth_inode *i, char *buf, size_t size)
     return snprintf(buf, size, "self/mounts");
 }
 
+static int net_readlink(struct synth_inode *i, char *buf, size_t size)
+{
+    return snprintf(buf, size, "self/net");
+}
+
 static const char filesystems[] = "nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\n"
                                   "nodev\tdevtmpfs\nnodev\tsockfs\n"
                                   "nodev\tpipefs\n\tzfs\n";
@@ -75,6 +80,7 @@ static const struct synth_node root_table[] = {
     {.name = "thread-self", .mode = S_IFLNK | 0777,
      .readlink = thread_self_readlink},
     {.name = "mounts", .mode = S_IFLNK | 0777, .readlink = mounts_readlink},
+    {.name = "net", .mode = S_IFLNK | 0777, .readlink = net_readlink},
     PROC_FILE("cpuinfo", proc_show_cpuinfo),
     PROC_FILE("meminfo", proc_show_meminfo),
     PROC_FILE("stat", proc_show_stat_system),

@@ -26,7 +26,7 @@ int proc_process(struct synth_inode *i, struct process **out);
 int proc_task(struct synth_inode *i, struct task **out);
 
 extern const struct synth_node proc_pid_node, proc_fd_node, proc_fdinfo_node;
-extern const struct synth_node proc_sys_table[];
+extern const struct synth_node proc_sys_table[], proc_net_table[];
 int proc_fd_next(struct synth_inode *i, int from);
 int proc_show_maps(struct synth_inode *i, struct sbuf *s);
 int proc_show_smaps(struct synth_inode *i, struct sbuf *s);

@@ -289,6 +289,7 @@ struct file *fd_get(int fd);
 int fd_install(struct file *f, int min, bool cloexec);
 int fd_close(int fd);
 void fdtable_close_on_exec(struct fdtable *t);
+void fdtable_close_all(struct fdtable *t); /* of a process that ends */
 
 /* The same on a given table (boot: descriptors 0-2 of the first process). */
 struct file *fdtable_get_file(struct fdtable *t, int fd);

@@ -15,6 +15,7 @@
 #include "linux/task.h"
 #include "mm/heap.h"
 #include "mm/mm.h"
+#include "sched/poller.h"
 
 #define RLIMIT_NOFILE 7
 #define GRND_NONBLOCK 1u
@@ -381,9 +382,10 @@ static int poll_look(struct pollfd_abi *fds, size_t n, struct poll_wait *pw)
 static int poll_kernel(struct pollfd_abi *fds, size_t n, nsec_t deadline)
 {
     struct poll_wait pw;
-    int nr_ready = poll_look(fds, n, NULL);
-    int err = 0;
+    int nr_ready, err = 0;
 
+    poller_turn();
+    nr_ready = poll_look(fds, n, NULL);
     if (nr_ready || deadline == DEADLINE_NOW)
         return nr_ready;
     poll_wait_init(&pw);
@@ -550,8 +552,10 @@ static int select_look(struct select_sets *s, struct poll_wait *pw)
 static int select_kernel(struct select_sets *s, nsec_t deadline)
 {
     struct poll_wait pw;
-    int nr_ready = select_look(s, NULL), err = 0;
+    int nr_ready, err = 0;
 
+    poller_turn();
+    nr_ready = select_look(s, NULL);
     if (nr_ready || deadline == DEADLINE_NOW)
         return nr_ready;
     poll_wait_init(&pw);

@@ -16,10 +16,15 @@
 #include "linux/syscall.h"
 #include "linux/task.h"
 #include "mm/heap.h"
+#include "net/socket.h"
 #include "param.h"
 #include "sched/futex.h"
 
 #define LISTEN_AFTER 5000000 /* ns */
+/* How long the end waits for peers that take what was sent to them: without
+ * progress, and in all. */
+#define DRAIN_PATIENCE (500 * 1000000l)
+#define DRAIN_LIMIT (5 * NSEC_PER_SEC)
 #define DEFAULT_PATH \
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -41,6 +46,10 @@ void init_process_end(int wait_status)
             sleep_until(clock_monotonic() + 3600 * NSEC_PER_SEC, false);
     }
     console_drain();
+    if (socket_any_inet()) {
+        fdtable_close_all(current_fds());
+        socket_drain(DRAIN_PATIENCE, DRAIN_LIMIT);
+    }
     syscall_report_absent();
     if (boot_params.stats)
         stats_report();

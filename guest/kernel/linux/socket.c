@@ -14,7 +14,7 @@
 #include "mm/mm.h"
 
 #define SOL_SOCKET 1
-#define OPTION_MAX 64u
+#define OPTION_MAX 256u /* struct group_req is 136 bytes */
 
 struct socket *socket_get(uint64_t fd, struct file **f, int *err)
 {
@@ -285,7 +285,7 @@ int64_t sys_shutdown(uint64_t fd, uint64_t how, uint64_t c, uint64_t d,
 int64_t sys_setsockopt(uint64_t fd, uint64_t level, uint64_t name,
                        uint64_t user, uint64_t len, uint64_t f)
 {
-    uint8_t value[OPTION_MAX] = {0};
+    uint8_t value[OPTION_MAX];
     struct file *file;
     int err;
     struct socket *s = socket_get(fd, &file, &err);

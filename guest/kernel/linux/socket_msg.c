@@ -92,8 +92,25 @@ static int scm_add_cred(struct scm *scm, const struct ucred_abi *cred)
     return 0;
 }
 
-static int scm_parse(struct scm *scm, const uint8_t *buf, size_t len)
+/* Of another level: the protocol looks at it. Unix sockets ignore it. */
+static int control_add(struct socket_control *c, const struct cmsghdr_abi *h,
+                       const uint8_t *data, size_t n)
 {
+    struct socket_cmsg *m = &c->cmsgs[c->nr];
+
+    if (c->nr == SOCKET_CMSGS || n > sizeof(m->data))
+        return -EINVAL;
+    c->nr++;
+    m->level = h->level;
+    m->type = h->type;
+    m->len = (uint32_t)n;
+    memcpy(m->data, data, n);
+    return 0;
+}
+
+static int scm_parse(struct socket_msg *m, const uint8_t *buf, size_t len)
+{
+    struct scm *scm = &m->scm;
     size_t at = 0;
     int err = 0;
 
@@ -107,7 +124,7 @@ static int scm_parse(struct scm *scm, const uint8_t *buf, size_t len)
             return -EINVAL;
         n = h.len - sizeof(h);
         if (h.level != SOL_SOCKET)
-            ;
+            err = m->control ? control_add(m->control, &h, data, n) : 0;
         else if (h.type == SCM_RIGHTS)
             err = scm_add_files(scm, (const int32_t *)data, n / 4);
         else if (h.type == SCM_CREDENTIALS && n == sizeof(struct ucred_abi))
@@ -121,7 +138,7 @@ static int scm_parse(struct scm *scm, const uint8_t *buf, size_t len)
     return err;
 }
 
-static int scm_from_user(struct scm *scm, const struct msghdr_abi *h)
+static int scm_from_user(struct socket_msg *m, const struct msghdr_abi *h)
 {
     uint8_t *buf;
     int err;
@@ -135,7 +152,7 @@ static int scm_from_user(struct scm *scm, const struct msghdr_abi *h)
         return -ENOBUFS;
     err = copy_from_user(buf, (void __user *)h->control, h->control_len);
     if (!err)
-        err = scm_parse(scm, buf, h->control_len);
+        err = scm_parse(m, buf, h->control_len);
     kfree(buf);
     return err;
 }
@@ -200,11 +217,43 @@ static int control_put_files(struct control_out *c, struct scm *scm,
     return i ? control_header(c, SCM_RIGHTS, 4 * i) : 0;
 }
 
-static int scm_to_user(struct socket *s, struct scm *scm,
+/* Plain bytes, cut where the program's room ends. */
+static int control_put_bytes(struct control_out *c,
+                             const struct socket_cmsg *m)
+{
+    struct cmsghdr_abi h = {sizeof(h) + m->len, m->level, m->type};
+    uint64_t len, space;
+
+    if (c->left < sizeof(h)) {
+        c->flags |= MSG_CTRUNC;
+        return 0;
+    }
+    len = MIN(h.len, c->left);
+    if (len < h.len)
+        c->flags |= MSG_CTRUNC;
+    h.len = len;
+    if (copy_to_user((void __user *)c->at, &h, sizeof(h)) ||
+        copy_to_user((char __user *)c->at + sizeof(h), m->data,
+                     len - sizeof(h)))
+        return -EFAULT;
+    space = MIN(ALIGN_UP(len, 8ul), c->left);
+    c->at += space;
+    c->left -= space;
+    return 0;
+}
+
+static int scm_to_user(struct socket *s, struct socket_msg *m,
                        struct control_out *c, uint32_t flags)
 {
+    struct scm *scm = &m->scm;
     int err = 0;
 
+    for (uint32_t k = 0; !err && k < m->control->nr; k++)
+        err = control_put_bytes(c, &m->control->cmsgs[k]);
+    if (err) {
+        scm_free(scm);
+        return err;
+    }
     if (s->pass_cred && scm->has_cred)
         err = control_put_cred(c, &scm->cred);
     if (!err && scm->nr_files)
@@ -215,14 +264,16 @@ static int scm_to_user(struct socket *s, struct scm *scm,
 
 /* ---- messages ---- */
 
-/* One message with its kernel copies; freed by message_done. */
+/* One message with its kernel copies, on the caller's stack; what it owns is
+ * freed by message_done. */
 struct message {
     struct msghdr_abi hdr;
     struct iov_iter iter;
-    struct iovec64 inline_iov[IOV_INLINE];
     struct iovec64 *iov;
-    struct socket_addr addr;
     struct socket_msg m;
+    struct socket_control control;
+    struct iovec64 inline_iov[IOV_INLINE];
+    struct socket_addr addr;
 };
 
 static void message_done(struct message *msg)
@@ -230,7 +281,6 @@ static void message_done(struct message *msg)
     if (msg->iov && msg->iov != msg->inline_iov)
         kfree(msg->iov);
     scm_free(&msg->m.scm);
-    kfree(msg);
 }
 
 static int message_iov(struct message *msg)
@@ -265,46 +315,43 @@ static int message_iov(struct message *msg)
     return 0;
 }
 
-static int message_get(uint64_t user, struct message **out)
+static int message_get(uint64_t user, struct message *msg)
 {
-    struct message *msg = kzalloc(sizeof(*msg));
     int err;
 
-    if (!msg)
-        return -ENOMEM;
+    msg->iov = NULL;
+    msg->m = (struct socket_msg){.control = &msg->control};
+    msg->control.nr = 0;
     err = copy_from_user(&msg->hdr, (void __user *)user, sizeof(msg->hdr));
     if (!err && (int32_t)msg->hdr.name_len < 0)
         err = -EINVAL;
     if (!err)
         err = message_iov(msg);
-    if (err) {
+    if (err)
         message_done(msg);
-        return err;
-    }
-    *out = msg;
-    return 0;
+    return err;
 }
 
 static int64_t do_sendmsg(struct socket *s, struct file *f, uint64_t user,
                           uint32_t flags)
 {
-    struct message *msg;
+    struct message msg;
     int64_t n = message_get(user, &msg);
 
     if (n)
         return n;
     if (socket_is_nonblock(f))
         flags |= MSG_DONTWAIT;
-    if (msg->hdr.name && msg->hdr.name_len) {
-        n = socket_addr_from_user(&msg->addr, msg->hdr.name,
-                           MIN(msg->hdr.name_len, SOCKET_ADDR_MAX));
-        msg->m.addr = &msg->addr;
+    if (msg.hdr.name && msg.hdr.name_len) {
+        n = socket_addr_from_user(&msg.addr, msg.hdr.name,
+                                  MIN(msg.hdr.name_len, SOCKET_ADDR_MAX));
+        msg.m.addr = &msg.addr;
     }
     if (!n)
-        n = scm_from_user(&msg->m.scm, &msg->hdr);
+        n = scm_from_user(&msg.m, &msg.hdr);
     if (!n)
-        n = s->ops->sendmsg(s, &msg->m, flags);
-    message_done(msg);
+        n = s->ops->sendmsg(s, &msg.m, flags);
+    message_done(&msg);
     return n;
 }
 
@@ -313,7 +360,7 @@ static int64_t do_recvmsg(struct socket *s, struct file *f, uint64_t user,
 {
     struct msghdr_abi __user *uhdr = (struct msghdr_abi __user *)user;
     struct control_out c;
-    struct message *msg;
+    struct message msg;
     int64_t n = message_get(user, &msg);
     int err = 0;
 
@@ -321,30 +368,31 @@ static int64_t do_recvmsg(struct socket *s, struct file *f, uint64_t user,
         return n;
     if (socket_is_nonblock(f))
         flags |= MSG_DONTWAIT;
-    msg->m.addr = msg->hdr.name ? &msg->addr : NULL;
-    n = s->ops->recvmsg(s, &msg->m, flags);
+    msg.addr.len = 0;
+    msg.m.addr = msg.hdr.name ? &msg.addr : NULL;
+    n = s->ops->recvmsg(s, &msg.m, flags);
     if (n < 0)
         goto out;
-    c.at = msg->hdr.control;
-    c.left = msg->hdr.control ? msg->hdr.control_len : 0;
-    c.flags = msg->m.flags_out | (flags & MSG_CMSG_CLOEXEC);
-    err = scm_to_user(s, &msg->m.scm, &c, flags);
-    if (!err && msg->m.addr) {
-        uint32_t len = MIN(msg->addr.len, msg->hdr.name_len);
+    c.at = msg.hdr.control;
+    c.left = msg.hdr.control ? msg.hdr.control_len : 0;
+    c.flags = msg.m.flags_out | (flags & MSG_CMSG_CLOEXEC);
+    err = scm_to_user(s, &msg.m, &c, flags);
+    if (!err && msg.m.addr) {
+        uint32_t len = MIN(msg.addr.len, msg.hdr.name_len);
 
-        err = copy_to_user((void __user *)msg->hdr.name, msg->addr.data, len);
+        err = copy_to_user((void __user *)msg.hdr.name, msg.addr.data, len);
         if (!err)
-            err = put_user(&uhdr->name_len, msg->addr.len);
+            err = put_user(&uhdr->name_len, msg.addr.len);
     }
     if (!err)
         err = put_user(&uhdr->flags, c.flags);
     if (!err)
         err = put_user(&uhdr->control_len,
-                       msg->hdr.control ? msg->hdr.control_len - c.left : 0);
+                       msg.hdr.control ? msg.hdr.control_len - c.left : 0);
     if (err)
         n = err;
 out:
-    message_done(msg);
+    message_done(&msg);
     return n;
 }
 
@@ -498,6 +546,7 @@ int64_t sys_recvfrom(uint64_t fd, uint64_t buf, uint64_t len, uint64_t flags,
     iter_init_user(&iter, (void __user *)buf, MIN(len, MAX_RW));
     m.iter = &iter;
     m.addr = user ? &addr : NULL;
+    addr.len = 0;
     if (socket_is_nonblock(file))
         flags |= MSG_DONTWAIT;
     n = s->ops->recvmsg(s, &m, (uint32_t)flags);

@@ -8,6 +8,7 @@
 #include "lib/errno.h"
 #include "lib/string.h"
 #include "mm/heap.h"
+#include "net/inet_sock.h"
 
 /* man 7 socket, asm-generic/socket.h */
 enum {
@@ -15,10 +16,11 @@ enum {
     SO_BROADCAST, SO_SNDBUF, SO_RCVBUF, SO_KEEPALIVE, SO_OOBINLINE,
     SO_PRIORITY = 12, SO_LINGER, SO_REUSEPORT = 15, SO_PASSCRED,
     SO_PEERCRED, SO_RCVLOWAT, SO_SNDLOWAT, SO_RCVTIMEO, SO_SNDTIMEO,
-    SO_TIMESTAMP = 29, SO_ACCEPTCONN, SO_PEERSEC, SO_SNDBUFFORCE,
+    SO_BINDTODEVICE = 25, SO_TIMESTAMP = 29, SO_ACCEPTCONN, SO_PEERSEC, SO_SNDBUFFORCE,
     SO_RCVBUFFORCE, SO_PROTOCOL = 38, SO_DOMAIN,
 };
 
+#define SOL_SOCKET 1
 #define BUF_DEFAULT 212992u /* /proc/sys/net/core/wmem_default, wmem_max */
 #define SNDBUF_MIN 4608u
 #define RCVBUF_MIN 2304u
@@ -44,11 +46,19 @@ void socket_init_common(struct socket *s, const struct socket_ops *ops,
 
 const struct socket_family *socket_find_family(int family)
 {
-    return family == AF_UNIX ? &unix_family : NULL;
+    static const struct socket_family *const families[] = {
+        &inet_family, &inet6_family, &unix_family, &netlink_family};
+
+    for (size_t n = 0; n < ARRAY_SIZE(families); n++)
+        if (families[n]->family == family)
+            return families[n];
+    return NULL;
 }
 
 int socket_take_error(struct socket *s)
 {
+    if (s->ops->take_error)
+        return s->ops->take_error(s);
     if (likely(!atomic_load_relaxed(&s->error)))
         return 0;
     return atomic_xchg(&s->error, 0);
@@ -85,9 +95,11 @@ static ssize_t socket_file_read(struct file *f, struct iov_iter *to,
 {
     struct socket *s = f->priv;
     struct socket_msg m = {.iter = to};
-    ssize_t n = s->ops->recvmsg(s, &m,
-                                f->flags & O_NONBLOCK ? MSG_DONTWAIT : 0);
+    ssize_t n;
 
+    if (!to->count) /* recv(2) of nothing waits, read(2) does not */
+        return 0;
+    n = s->ops->recvmsg(s, &m, f->flags & O_NONBLOCK ? MSG_DONTWAIT : 0);
     scm_free(&m.scm); /* read(2) drops what is attached */
     return n;
 }
@@ -111,8 +123,9 @@ static uint32_t socket_file_poll(struct file *f, struct poll_table *pt)
 static int64_t socket_file_ioctl(struct file *f, uint32_t cmd, uint64_t arg)
 {
     struct socket *s = f->priv;
+    int64_t r = s->ops->ioctl ? s->ops->ioctl(s, cmd, arg) : -ENOTTY;
 
-    return s->ops->ioctl ? s->ops->ioctl(s, cmd, arg) : -ENOTTY;
+    return r == -ENOTTY ? netif_ioctl(cmd, arg) : r;
 }
 
 static void socket_file_release(struct file *f)
@@ -136,6 +149,7 @@ int socket_file(struct socket *s, uint32_t flags, struct file **out)
     int err = anon_inode_create(S_IFSOCK | 0777, &inode);
 
     if (!err) {
+        s->ino = inode->ino;
         err = file_create(inode, NULL, &socket_file_ops,
                           O_RDWR | (flags & O_NONBLOCK), s, out);
         inode_put(inode);
@@ -180,7 +194,7 @@ static uint32_t doubled_size(int32_t v, bool is_forced, uint32_t min)
     return MAX(n * 2, min);
 }
 
-int socket_set_option(struct socket *s, int name, const void *value,
+static int set_option(struct socket *s, int name, const void *value,
                       uint32_t len)
 {
     int32_t v;
@@ -189,6 +203,8 @@ int socket_set_option(struct socket *s, int name, const void *value,
         return set_timeout(&s->rcvtimeo, value, len);
     if (name == SO_SNDTIMEO)
         return set_timeout(&s->sndtimeo, value, len);
+    if (name == SO_BINDTODEVICE) /* a name: the family's */
+        return -ENOPROTOOPT;
     if (len < sizeof(v))
         return -EINVAL;
     memcpy(&v, value, sizeof(v));
@@ -225,6 +241,18 @@ int socket_set_option(struct socket *s, int name, const void *value,
             (void)atomic_and(&s->option_bits, ~(1u << name));
         return 0;
     }
+}
+
+int socket_set_option(struct socket *s, int name, const void *value,
+                      uint32_t len)
+{
+    int err = set_option(s, name, value, len);
+
+    if (err == -ENOPROTOOPT && s->ops->setsockopt)
+        return s->ops->setsockopt(s, SOL_SOCKET, name, value, len);
+    if (!err && s->ops->option_changed)
+        s->ops->option_changed(s, name);
+    return err;
 }
 
 static int get_bytes(void *value, uint32_t *len, const void *from, uint32_t n)
@@ -295,7 +323,9 @@ int socket_get_option(struct socket *s, int name, void *value, uint32_t *len)
         return get_timeout(value, len, s->sndtimeo);
     default:
         if (name < 0 || name >= 32 || !(BOOL_OPTIONS >> name & 1))
-            return -ENOPROTOOPT;
+            return s->ops->getsockopt
+                       ? s->ops->getsockopt(s, SOL_SOCKET, name, value, len)
+                       : -ENOPROTOOPT;
         v[0] = (int32_t)(atomic_load_relaxed(&s->option_bits) >> name & 1);
     }
     return get_bytes(value, len, v, 4);

@@ -33,7 +33,9 @@
 #define MSG_WAITALL 0x100u
 #define MSG_ERRQUEUE 0x2000u
 #define MSG_NOSIGNAL 0x4000u
+#define MSG_MORE 0x8000u
 #define MSG_WAITFORONE 0x10000u
+#define MSG_FASTOPEN 0x20000000u
 #define MSG_CMSG_CLOEXEC 0x40000000u
 
 #define SHUTDOWN_RD 1u
@@ -64,10 +66,23 @@ struct scm {
     struct ucred_abi cred;
 };
 
+/* Ancillary data that is plain bytes: of Internet protocols, times. */
+#define SOCKET_CMSGS 8u
+struct socket_cmsg {
+    int32_t level, type;
+    uint32_t len;
+    uint8_t data[20];
+};
+struct socket_control {
+    uint32_t nr;
+    struct socket_cmsg cmsgs[SOCKET_CMSGS];
+};
+
 struct socket_msg {
     struct iov_iter *iter;
     struct socket_addr *addr; /* in: destination; out: source; may be NULL */
     struct scm scm;           /* sent (taken over) or received */
+    struct socket_control *control; /* in and out; NULL: none is wanted */
     uint32_t flags_out;       /* MSG_TRUNC, MSG_CTRUNC, MSG_EOR */
 };
 
@@ -87,11 +102,15 @@ struct socket_ops {
     int (*shutdown)(struct socket *s, uint32_t how);
     uint32_t (*poll)(struct socket *s, struct file *f, struct poll_table *pt);
     int64_t (*ioctl)(struct socket *s, uint32_t cmd, uint64_t arg);
-    /* Options of other levels; NULL: -ENOPROTOOPT / -ENOTSUP. */
+    /* Options of other levels, and of SOL_SOCKET those that socket.c does not
+     * know; NULL: -ENOTSUP, -ENOPROTOOPT. */
     int (*setsockopt)(struct socket *s, int level, int name,
                       const void *value, uint32_t len);
     int (*getsockopt)(struct socket *s, int level, int name, void *value,
                       uint32_t *len);
+    /* A field of `struct socket` was set by this option; may be NULL. */
+    void (*option_changed)(struct socket *s, int name);
+    int (*take_error)(struct socket *s); /* SO_ERROR; NULL: the field */
     void (*peercred)(struct socket *s, struct ucred_abi *out);
     void (*release)(struct socket *s); /* frees it */
 };
@@ -100,6 +119,7 @@ struct socket {
     /* --- set once --- */
     const struct socket_ops *ops;
     int family, type, protocol;
+    uint64_t ino; /* of its file; 0: none yet */
     /* --- atomic --- */
     uint32_t option_bits; /* bit n: boolean option n is on (n < 32) */
     bool pass_cred, is_listening;
@@ -132,5 +152,13 @@ int socket_set_option(struct socket *s, int name, const void *value,
 int socket_get_option(struct socket *s, int name, void *value, uint32_t *len);
 void scm_free(struct scm *scm);
 
-/* unix.c */
-extern const struct socket_family unix_family;
+/* inet_sock.c */
+
+/* Before the machine goes: waits until the peers have all that programs sent,
+ * at most `limit`, and not longer than `patience` without progress. */
+void socket_drain(nsec_t patience, nsec_t limit);
+bool socket_any_inet(void); /* is there something to drain? */
+
+/* unix.c, inet_sock.c, netlink.c */
+extern const struct socket_family unix_family, inet_family, inet6_family,
+    netlink_family;

@@ -19,6 +19,7 @@
 #include "mm/mm.h"
 #include "mm/page.h"
 #include "param.h"
+#include "sched/poller.h"
 #include "sched/sched.h"
 
 #define SLICE_NS 4000000
@@ -38,6 +39,7 @@ static struct runqueue queues[MAX_CPUS];
 static struct thread idle_threads[MAX_CPUS];
 
 void (*signal_work_hook)(struct regs *regs);
+const struct sched_poller *sched_poller;
 
 static bool enqueue_locked(struct runqueue *q, struct thread *t, unsigned cpu)
 {
@@ -232,10 +234,16 @@ static struct thread *pick_next(struct cpu *c, struct runqueue *q,
 
 void schedule(void)
 {
-    bool was_on = irq_save();
-    struct cpu *c = this_cpu();
-    struct thread *prev = c->current, *next;
-    struct runqueue *q = &queues[c->id];
+    bool was_on;
+    struct cpu *c;
+    struct thread *prev, *next;
+    struct runqueue *q;
+
+    poller_turn(); /* it may wake the current thread */
+    was_on = irq_save();
+    c = this_cpu();
+    prev = c->current;
+    q = &queues[c->id];
 
     atomic_and(&prev->work, ~WORK_RESCHED);
     next = pick_next(c, q, prev);
@@ -421,9 +429,10 @@ static __noreturn void idle_loop(void)
 
     for (;;) {
         nsec_t until = nr_cpus > 1 ? clock_monotonic() + POLL_NS : 0;
+        until = poller_idle(until);
         c->idle = 1;
         smp_mb(); /* pairs with thread_wake */
-        while (until && !anything_to_run(c->id) &&
+        while (until && !anything_to_run(c->id) && !poller_has_work() &&
                !thread_has_work(c->current, WORK_RESCHED) &&
                clock_monotonic() < until)
             cpu_relax();
@@ -431,7 +440,7 @@ static __noreturn void idle_loop(void)
         c->idle = 2;
         smp_mb(); /* pairs with thread_wake */
         if (!atomic_load_relaxed(&queues[c->id].nr) &&
-            !thread_has_work(c->current, WORK_RESCHED))
+            !thread_has_work(c->current, WORK_RESCHED) && poller_may_halt())
             arch_idle(); /* turns interrupts on */
         c->idle = 0;
         irq_on();

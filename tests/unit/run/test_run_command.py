@@ -20,7 +20,7 @@ from capstan.run.checkup import Finding, Level
 from capstan.run.spec import Accel, MachineType, RunSpec
 from tests.lib.boot import fake_host
 
-CONFIG = RunConfig(argv=("/bin/tool",), ports=("80:80",))
+CONFIG = RunConfig(argv=("/bin/tool",), ports=("80:80",), volumes=("v:/v",))
 MANIFEST = ImageManifest("tool", 0, CONFIG, KernelInfo("", 0), PoolInfo("p", 1, 1))
 
 
@@ -50,7 +50,7 @@ def test_options_arrive(specs: list[RunSpec]) -> None:
     line = "-m 64M -c 2 -e A=1 -w /w --accel tcg --machine microvm --name n --strace --timeout 1.5"
     result = invoke(f"{line} --grace 2 --loglevel 4 --gdb-port 1234 ./tool -m arg")
     assert result.exit_code == 42
-    assert "ports 80:80: not supported yet" in result.stderr
+    assert "volumes v:/v: not supported yet" in result.stderr
     (spec,) = specs
     assert spec.argv == ("/bin/tool", "-m", "arg")
     assert (spec.memory, spec.cpus, spec.workdir, spec.name) == (64 << 20, 2, "/w", "n")
@@ -62,6 +62,16 @@ def test_options_arrive(specs: list[RunSpec]) -> None:
 def test_verbose_asks_the_kernel_to_talk(specs: list[RunSpec]) -> None:
     invoke("-v ./tool")
     assert specs[0].verbose and specs[0].loglevel == 3
+
+
+def test_network_arrives(specs: list[RunSpec]) -> None:
+    invoke("-p 8080:80 -P --dns 1.1.1.1 --pcap f ./tool")
+    card = specs[0].net
+    assert card is not None
+    assert [(f.host, f.guest) for f in card.forwards] == [(8080, 80), (80, 80)]
+    assert (card.dns, card.pcap) == (("1.1.1.1",), Path("f"))
+    invoke("--net none ./tool")
+    assert specs[1].net is None
 
 
 @pytest.mark.parametrize("machine", list(MachineType))
@@ -84,7 +94,7 @@ def test_bad_values(specs: list[RunSpec], line: str) -> None:
     assert not specs
 
 
-@pytest.mark.parametrize("line", ["-p 80:80 t", "--volume v:/v t", "--accel x t", ""])
+@pytest.mark.parametrize("line", ["--volume v:/v t", "--accel x t", ""])
 def test_what_is_not_offered_is_refused(specs: list[RunSpec], line: str) -> None:
     assert invoke(line).exit_code == 2
     assert not specs

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The network card, inside: what virtio_net.c (start, transmit) and
+ * virtio_net_rx.c share. Rules and locks: virtio_net.h, and the headings.
+ */
+#pragma once
+
+#include "drivers/virtio.h"
+#include "drivers/virtio_net.h"
+#include "net/netstack.h"
+
+#define VIRTIO_ID_NET 1
+#define QUEUE_SIZE 128u
+#define RX_QUEUE 0u
+#define TX_QUEUE 1u
+#define RX_MIN_BUFFERS 16u
+#define TX_BACKLOG 1024u
+#define HEAD_BYTES 256u /* of a packet in many buffers: headers are in here */
+#define DEFAULT_MTU 1500u
+
+/* virtio 1.2, 5.1.3 */
+#define FEATURE_CSUM (1u << 0)
+#define FEATURE_GUEST_CSUM (1u << 1)
+#define FEATURE_MTU (1u << 3)
+#define FEATURE_MAC (1u << 5)
+#define FEATURE_GUEST_TSO4 (1u << 7)
+#define FEATURE_GUEST_TSO6 (1u << 8)
+#define FEATURE_HOST_TSO4 (1u << 11)
+#define FEATURE_HOST_TSO6 (1u << 12)
+#define FEATURE_MRG_RXBUF (1u << 15)
+#define WANTED                                                          \
+    (FEATURE_CSUM | FEATURE_GUEST_CSUM | FEATURE_MTU | FEATURE_MAC |    \
+     FEATURE_GUEST_TSO4 | FEATURE_GUEST_TSO6 | FEATURE_HOST_TSO4 |      \
+     FEATURE_HOST_TSO6 | FEATURE_MRG_RXBUF)
+
+/* 5.1.4: byte offsets of the configuration */
+#define CONFIG_MAC 0u
+#define CONFIG_MTU 8u /* upper half of this word */
+
+/* 5.1.6 */
+#define HDR_NEEDS_CSUM 1u
+#define HDR_DATA_VALID 2u
+#define HDR_GSO_NONE 0u
+#define HDR_GSO_TCPV4 1u
+#define HDR_GSO_TCPV6 4u
+
+struct vnet_header_wire {
+    uint8_t flags, gso_type;
+    uint16_t hdr_len, gso_size, csum_start, csum_offset, num_buffers;
+};
+_Static_assert(sizeof(struct vnet_header_wire) == 12, "virtio 1.2, 5.1.6");
+
+struct vnet {
+    struct netif nif; /* first member; its own rules */
+    /* --- set once --- */
+    struct virtio_device *dev;
+    void (*interrupted)(void);
+    /* --- protected by rx_lock --- */
+    struct spinlock rx_lock; /* irq-safe */
+    struct virtq rx;
+    struct frame *rx_frames[QUEUE_SIZE];
+    uint16_t rx_returned; /* in the avail ring, not published */
+    /* --- protected by tx_lock --- */
+    struct spinlock tx_lock; /* irq-safe */
+    struct virtq tx;
+    struct frame *tx_frames[QUEUE_SIZE]; /* by the chain's first descriptor */
+    uint16_t tx_free, nr_tx_free;        /* linked by desc.next */
+    struct frame_list tx_backlog;        /* waits for room */
+    struct vnet_header_wire tx_headers[QUEUE_SIZE]; /* without headroom */
+    /* --- atomic --- */
+    bool irq_is_on;
+    bool is_broken; /* the device breaks the rules of the ring */
+    struct virtio_net_counts counts;
+};
+
+/* virtio_net.c */
+/* Set once by virtio_net_start; atomic. */
+extern struct vnet *vnet;
+/* The device breaks the rules: it is not used any more. Any context. */
+void vnet_break(struct vnet *v, const char *what);
+static inline void vnet_count(uint64_t *n)
+{
+    atomic_store_relaxed(n, atomic_load_relaxed(n) + 1);
+}
+
+/* virtio_net_rx.c */
+/* Bytes of a receive buffer. */
+static inline uint32_t vnet_rx_room(void)
+{
+    return frame_room(FRAME_SMALL, 0);
+}
+/* Puts f into place `id` of the ring; visible to the device after
+ * vnet_rx_publish_locked. REQUIRES(rx_lock) */
+void vnet_rx_give_locked(struct vnet *v, uint16_t id, struct frame *f);
+void vnet_rx_publish_locked(struct vnet *v);
+void vnet_rx_interrupt(struct virtq *q);

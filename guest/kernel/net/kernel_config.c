@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The network's settings from the boot parameters; see kernel_config.h. */
+#include "net/kernel_config.h"
+
+#include "drivers/drivers.h"
+#include "fs/vfs.h"
+#include "lib/errno.h"
+#include "lib/printk.h"
+#include "lib/string.h"
+#include "net/dhcp.h"
+#include "net/ndp.h"
+#include "net/resolv.h"
+#include "net/route.h"
+#include "param.h"
+
+#define DHCP_WAIT_NS (10 * NSEC_PER_SEC)
+#define FILE_BYTES 1024u
+
+static struct waitq dhcp_wait;
+
+static void complain(const char *key, const char *value)
+{
+    control_send("message network: the parameter %s=%s cannot be used", key,
+                 value);
+}
+
+/* ADDRESS/BITS: an address of ours and the network it is in. */
+static int add_address(struct netif *card, const char *text)
+{
+    const char *slash = strchr(text, '/'), *end;
+    char address[NET_ADDR_TEXT];
+    struct net_addr a;
+    uint64_t bits;
+
+    if (!slash || (size_t)(slash - text) >= sizeof(address))
+        return -EINVAL;
+    memcpy(address, text, (size_t)(slash - text));
+    address[slash - text] = 0;
+    bits = parse_number(slash + 1, &end, 10);
+    if (*end || end == slash + 1 || addr_from_text(address, &a) ||
+        bits > (addr_is_v4(&a) ? 32 : 128))
+        return -EINVAL;
+    return route_add_addr(card, &a,
+                          (uint32_t)bits + (addr_is_v4(&a) ? 96 : 0));
+}
+
+static int add_gateway(struct netif *card, const char *text)
+{
+    struct net_addr gateway, any = {.q = {0}};
+
+    if (addr_from_text(text, &gateway))
+        return -EINVAL;
+    if (addr_is_v4(&gateway))
+        any = addr_from_v4(0);
+    return route_add(card, &any, addr_is_v4(&gateway) ? 96 : 0, &gateway);
+}
+
+static bool has_v4(struct netif *card)
+{
+    struct net_addr a = netif_first_addr(card, true);
+
+    return !addr_is_any(&a);
+}
+
+static void dhcp_changed(struct dhcp *d)
+{
+    wait_wake(&dhcp_wait, 1000);
+}
+
+/* The client goes on by itself when the server is late. */
+static int start_dhcp(struct netif *card)
+{
+    struct dhcp *d;
+    int err;
+
+    waitq_init(&dhcp_wait);
+    err = dhcp_start(card, boot_params.hostname, dhcp_changed, NULL, &d);
+    if (err)
+        return err;
+    err = wait_event(&dhcp_wait, has_v4(card), 0,
+                     clock_monotonic() + DHCP_WAIT_NS);
+    if (err)
+        control_send("message network: no DHCP server has answered in %d "
+                     "seconds; the program starts without an address",
+                     (int)(DHCP_WAIT_NS / NSEC_PER_SEC));
+    return 0;
+}
+
+static int configure_one(struct netif *card, const char *value)
+{
+    if (!strcmp(value, "dhcp"))
+        return start_dhcp(card);
+    if (!strcmp(value, "auto"))
+        return ndp_start(card);
+    return add_address(card, value);
+}
+
+static int add_name_server(struct netif *card, const char *text)
+{
+    struct net_addr a;
+
+    if (addr_from_text(text, &a))
+        return -EINVAL;
+    dns_add_server(card->net, &a);
+    return 0;
+}
+
+static void configure_all(struct netif *card, const struct param_list *l,
+                          const char *key,
+                          int (*one)(struct netif *, const char *))
+{
+    for (unsigned i = 0; i < l->nr; i++) {
+        if (one(card, l->values[i]))
+            complain(key, l->values[i]);
+    }
+}
+
+void net_configure(struct netif *card)
+{
+    const char *domain = boot_params.net.domain;
+
+    /* Name servers first: those of DHCP come after the user's. */
+    configure_all(card, &boot_params.net.dns, "dns", add_name_server);
+    if (domain)
+        dns_set_domain(card->net, (const uint8_t *)domain, strlen(domain));
+    configure_all(card, &boot_params.net.ip, "ip", configure_one);
+    configure_all(card, &boot_params.net.gateway, "gateway", add_gateway);
+}
+
+static int write_new(const char *path, char *text, size_t n)
+{
+    struct iov_iter it;
+    struct file *f;
+    off_t pos = 0;
+    ssize_t done;
+    int err = vfs_open(NULL, path, O_WRONLY | O_CREAT | O_EXCL, 0644, &f);
+
+    if (err == -EEXIST)
+        return 0;
+    if (err)
+        return err;
+    iter_init_kernel(&it, text, n);
+    done = file_write(f, &it, &pos);
+    file_put(f);
+    return done == (ssize_t)n ? 0 : done < 0 ? (int)done : -EIO;
+}
+
+void net_write_files(struct netstack *net)
+{
+    char text[FILE_BYTES];
+    struct dentry *etc;
+    size_t n;
+    int err = vfs_mknod(NULL, "/etc", S_IFDIR | 0755, 0, &etc);
+
+    if (!err)
+        dentry_put(etc);
+    n = dns_resolv_conf(net, text, sizeof(text));
+    err = write_new("/etc/resolv.conf", text, MIN(n, sizeof(text) - 1));
+    if (!err) {
+        n = dns_hosts(net, boot_params.hostname, text, sizeof(text));
+        err = write_new("/etc/hosts", text, MIN(n, sizeof(text) - 1));
+    }
+    if (err)
+        klog(LOG_ERROR, "network: /etc/resolv.conf or /etc/hosts: error %d",
+             -err);
+}

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The guest's network: what the options mean, QEMU's words for it, and what is told beforehand."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from capstan.errors import MachineError, UsageError
+from capstan.run import net
+from capstan.run.hostcaps import HostCaps
+from capstan.run.net import Forward, NetKind, NetOptions, NetSpec
+from capstan.run.qemu_argv import argv
+from capstan.run.spec import Accel, MachineSpec, MachineType
+
+ENTROPY = b"\x01\x02\xff"
+
+
+def plan(*ports: str, **options: object) -> NetSpec | None:
+    return net.plan(NetOptions(**options), ports, {"lo", "br0", "capstan0"}, ENTROPY)  # type: ignore[arg-type]
+
+
+def planned(*ports: str, **options: object) -> NetSpec:
+    spec = plan(*ports, **options)
+    assert spec is not None
+    return spec
+
+
+def test_nobody_asks_for_a_card() -> None:
+    assert plan() is None
+    assert plan(net="none") is None
+    assert plan("80:80", net="none") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "forwards"),
+    [
+        ("80", [("tcp", "0.0.0.0", 80, 80)]),
+        ("8080:80", [("tcp", "0.0.0.0", 8080, 80)]),
+        ("127.0.0.1:5353:53/udp", [("udp", "127.0.0.1", 5353, 53)]),
+        ("10-11:20-21/tcp", [("tcp", "0.0.0.0", 10, 20), ("tcp", "0.0.0.0", 11, 21)]),
+    ],
+)
+def test_publish(text: str, forwards: list[tuple[str, str, int, int]]) -> None:
+    assert net.parse_publish(text) == tuple(Forward(*f) for f in forwards)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("", "is not [ADDRESS:]"),
+        ("a:b", "is not [ADDRESS:]"),
+        ("80/sctp", "sctp"),
+        ("0", "1 to 65535"),
+        ("65536:1", "1 to 65535"),
+        ("9-8", "1 to 65535"),
+        ("1-2:3-5", "2 ports"),
+        ("host:1:2", "IPv4"),
+        ("1.2.3:1:2", "IPv4"),
+        ("[::1]:1:2", "is not [ADDRESS:]"),
+    ],
+)
+def test_bad_publish(text: str, word: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        net.parse_publish(text)
+    assert word in f"{caught.value.message} {caught.value.hint}"
+    assert caught.value.hint
+
+
+def test_user_network() -> None:
+    spec = planned("7000:70", publish=("8080:80",))
+    assert spec.kind is NetKind.USER
+    assert (spec.ip, spec.gateway, spec.dns) == (("10.0.2.15/24",), ("10.0.2.2",), ("10.0.2.3",))
+    assert spec.forwards == (Forward("tcp", "0.0.0.0", 8080, 80),)
+
+
+def test_ports_of_the_image_are_published_when_asked() -> None:
+    assert planned("80:8080").forwards == ()
+    assert planned("80:8080", publish_all=True).forwards == (Forward("tcp", "0.0.0.0", 80, 8080),)
+
+
+@pytest.mark.parametrize("own", ["192.168.9.2/24", "192.168.9.3/24", "10.1.2.3/8", "10.0.0.4/28"])
+def test_qemu_is_not_at_the_guests_address(own: str) -> None:
+    spec = planned(net="user", ip=(own,))
+    inside = ipaddress.IPv4Interface(own).network
+    others = {*spec.gateway, *spec.dns}
+    assert len(others) == 2 and own.split("/", maxsplit=1)[0] not in others
+    assert all(ipaddress.IPv4Address(a) in inside for a in others)
+
+
+def test_tap_of_this_run() -> None:
+    spec = planned(net="tap")
+    assert (spec.interface, spec.host_ip) == ("capstan1", "10.77.1.1/24")
+    assert (spec.ip, spec.gateway) == (("10.77.1.2/24",), ("10.77.1.1",))
+    assert spec.mac == "52:54:00:01:02:ff"
+
+
+def test_named_tap_and_bridge_ask_for_an_address() -> None:
+    tap, bridge = planned(net="tap=mine"), planned(net="bridge=br0", mac="52:54:00:AA:bb:cc")
+    assert (tap.interface, tap.host_ip, tap.ip) == ("mine", None, ("dhcp", "auto"))
+    assert (bridge.bridge, bridge.interface, bridge.ip) == ("br0", "capstan1", ("dhcp", "auto"))
+    assert bridge.mac == "52:54:00:aa:bb:cc"
+    fixed = planned(net="tap=mine", ip=("fd00::2/64", "10.1.1.2/24"), gateway=("10.1.1.1",))
+    assert (fixed.ip, fixed.gateway) == (("fd00::2/64", "10.1.1.2/24"), ("10.1.1.1",))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"net": "usr"},
+        {"net": "user=x"},
+        {"net": "bridge"},
+        {"net": "bridge=br9"},
+        {"net": "tap="},
+        {"net": "tap=a/b"},
+        {"net": "tap=sixteen-letters-"},
+        {"net": "none", "publish": ("80",)},
+        {"net": "none", "ip": ("dhcp",)},
+        {"net": "tap", "publish": ("80",)},
+        {"net": "user", "ip": ("dhcp",)},
+        {"net": "user", "ip": ("10.0.0.1",)},
+        {"net": "user", "ip": ("10.0.0.1/30",)},
+        {"net": "user", "ip": ("10.0.0.0/24",)},
+        {"net": "user", "ip": ("10.0.0.255/24",)},
+        {"net": "user", "gateway": ("10.0.2.1",)},
+        {"net": "tap", "ip": ("224.0.0.1/24",)},
+        {"net": "tap", "gateway": ("x",)},
+        {"net": "tap", "dns": ("1.1.1.1/8",)},
+        {"net": "tap", "dns": ("1.1.1.1",) * 5},
+        {"mac": "52:54:00"},
+        {"mac": "01:00:00:00:00:00"},
+        {"mac": "00:00:00:00:00:00"},
+        {"publish": ("80", "80:81")},
+    ],
+)
+def test_refused_with_a_reason(options: dict[str, object]) -> None:
+    with pytest.raises(UsageError) as caught:
+        plan(**options)
+    assert len(caught.value.message) > 10
+
+
+USER = """\
+-netdev user,id=net0,ipv6=off,net=10.0.2.0/24,host=10.0.2.2,dns=10.0.2.3,\
+hostfwd=tcp:0.0.0.0:8080-10.0.2.15:80,hostfwd=udp:127.0.0.1:5353-10.0.2.15:53
+-device virtio-net-{0}
+-object filter-dump,id=pcap,netdev=net0,file=/d/a,,b.pcap"""
+
+
+@pytest.mark.parametrize(
+    ("machine", "device"),
+    [
+        (MachineType.MICROVM, "device,netdev=net0"),
+        (MachineType.Q35, "pci,netdev=net0,romfile=,disable-legacy=on"),
+    ],
+)
+def test_command_line_user(machine: MachineType, device: str) -> None:
+    card = planned(publish=("8080:80", "127.0.0.1:5353:53/udp"), pcap=Path("/d/a,b.pcap"))
+    spec = MachineSpec(Path("k"), Accel.KVM, 3, machine=machine, net=card)
+    line = argv(spec, HostCaps(Path("q"), (7, 2, 22)))
+    golden = [word for part in USER.format(device).splitlines() for word in part.split(" ")]
+    assert line[-6:] == golden
+
+
+def test_command_line_tap() -> None:
+    spec = MachineSpec(Path("k"), Accel.KVM, 3, net=planned(net="tap"), tap=9)
+    line = argv(spec, HostCaps(Path("q"), (7, 2, 22)))
+    device = "virtio-net-device,netdev=net0,mac=52:54:00:01:02:ff"
+    assert line[-4:] == ["-netdev", "tap,id=net0,fd=9", "-device", device]
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_port_in_use_is_told(protocol: str) -> None:
+    kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+    with socket.socket(socket.AF_INET, kind) as taken:
+        taken.bind(("127.0.0.1", 0))
+        if protocol == "tcp":
+            taken.listen()
+        port = taken.getsockname()[1]
+        spec = planned(publish=(f"127.0.0.1:{port}:80/{protocol}",))
+        with pytest.raises(MachineError) as caught:
+            net.check(spec)
+    assert str(port) in caught.value.message and "another" in str(caught.value.hint)
+    net.check(spec)  # now it is free
+
+
+def test_foreign_address_is_told() -> None:
+    with pytest.raises(MachineError) as caught:
+        net.check(planned(publish=("192.0.2.1:8080:80",)))
+    assert "192.0.2.1:8080/tcp" in caught.value.message and "ip address" in str(caught.value.hint)
+
+
+def test_capture_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(MachineError) as caught:
+        net.check(planned(net="user", pcap=tmp_path / "no" / "x"))
+    assert "no/x" in caught.value.message
+
+
+def test_tap_without_the_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(net, "TUN_DEVICE", tmp_path / "tun")
+    with pytest.raises(MachineError) as caught, net.attach(planned(net="tap")):
+        pass
+    assert "--net user" in str(caught.value.hint)
+
+
+@pytest.mark.skipif(
+    not os.access(net.TUN_DEVICE, os.W_OK) or os.geteuid() != 0,
+    reason="needs root and /dev/net/tun",
+)
+def test_tap_is_made_and_goes_again() -> None:
+    spec = net.plan(NetOptions(net="tap"), (), net.host_interfaces(), ENTROPY)
+    assert spec is not None and spec.host_ip is not None
+    with net.attach(spec) as fd:
+        assert fd is not None
+        assert spec.interface in net.host_interfaces()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            s.bind((spec.host_ip.split("/")[0], 0))  # the host has the address
+        with pytest.raises(MachineError) as caught, net.attach(spec):
+            pass
+        assert spec.interface in caught.value.message
+    assert spec.interface not in net.host_interfaces()
+
+
+def test_attach_wants_nothing_for_user() -> None:
+    with net.attach(None) as nothing, net.attach(planned(net="user")) as user:
+        assert nothing is None and user is None
