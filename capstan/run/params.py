@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from capstan.errors import UsageError
+from capstan.run.spec import MachineType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,10 +75,12 @@ def _pairs(
         yield "winsize", f"{terminal.rows}x{terminal.columns}"
     yield "seed", seed.hex()
     yield "time", str(now_ns)
-    if spec.strace:
-        yield "strace", "1"
-    if spec.stats:
-        yield "stats", "1"
+    switches = {
+        "irq-pulse": spec.machine is MachineType.MICROVM,
+        "strace": spec.strace,
+        "stats": spec.stats,
+    }
+    yield from ((key, "1") for key, is_on in switches.items() if is_on)
     if spec.loglevel is not None:
         yield "loglevel", str(spec.loglevel)
     if spec.net is not None:

@@ -82,6 +82,8 @@ static int parse_one(char *key, char *value)
         return parse_winsize(value);
     else if (!strcmp(key, "merge"))
         b->merge = value[0] == '1';
+    else if (!strcmp(key, "irq-pulse"))
+        b->irq_pulse = value[0] == '1';
     else if (!strcmp(key, "stats"))
         b->stats = value[0] == '1';
     else if (!strcmp(key, "strace"))

@@ -27,6 +27,7 @@ struct boot_params {
     bool has_seed;
     bool stats;
     bool strace;
+    bool irq_pulse; /* lines of virtio-mmio need no InterruptACK */
     nsec_t time;          /* since 1970, when the launcher started QEMU */
     unsigned cpus;
     struct {

@@ -82,7 +82,8 @@ uint64_t syscall_enter(struct regs *r);
 void exit_to_program(struct regs *r);
 /* apic.c */
 void apic_init_cpu(void);
-void apic_eoi(void);
+/* Ends the interrupt in service, which is `vec`. */
+void apic_eoi(unsigned vec);
 void apic_ipi(uint32_t apic_id, uint32_t vector);
 void apic_start_ap(uint32_t apic_id, paddr_t page);
 void apic_timer_arm(nsec_t deadline);

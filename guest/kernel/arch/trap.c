@@ -210,17 +210,17 @@ static void interrupt(struct regs *r)
     count_event(COUNT_INTERRUPTS);
     switch (r->vec) {
     case VEC_TIMER:
-        apic_eoi();
+        apic_eoi((unsigned)r->vec);
         sched_timer_interrupt();
         break;
     case VEC_IPI:
-        apic_eoi();
+        apic_eoi((unsigned)r->vec);
         smp_handle_ipi();
         break;
     case 0x7f:
         break; /* spurious: no EOI */
     default:
-        apic_eoi();
+        apic_eoi((unsigned)r->vec);
         if (r->vec >= VEC_DEVICE)
             apic_device_interrupt((unsigned)r->vec - VEC_DEVICE);
     }

@@ -3,7 +3,10 @@
  * The MMIO transport (virtio 1.2, 4.2): microvm's.
  *
  * One edge-triggered line per device: the handler acknowledges it and calls
- * the handlers of all queues that have one.
+ * the handlers of all queues that have one. QEMU's own I/O APIC takes each
+ * notification of a device for an edge, also while the line is still up: when
+ * the launcher says that it is in use (irq-pulse), nothing is acknowledged,
+ * which spares an exit to QEMU per interrupt (45 us on kvm_pvm).
  */
 #include "arch/arch.h"
 #include "drivers/virtio.h"
@@ -142,7 +145,8 @@ static void mmio_interrupt(void *arg)
     bool is_config = config_changed &&
                      reg_read(dev, REG_INTERRUPT_STATUS) & INTERRUPT_CONFIG;
 
-    reg_write(dev, REG_INTERRUPT_ACK, 3);
+    if (config_changed || !boot_params.irq_pulse)
+        reg_write(dev, REG_INTERRUPT_ACK, 3);
     virtq_interrupt_chain(atomic_load_acquire(&dev->irq_queues));
     if (is_config)
         config_changed(dev);

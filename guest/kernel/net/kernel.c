@@ -12,14 +12,11 @@
  * machine soon halts at once and burns nothing.
  *
  * The watch. Each turn polls, so interrupts stay off after the first one, and
- * a program that blocks often takes none. WATCH_NS later a timer looks: when
- * frames wait, the program is busy with something else, and the card is told
- * to interrupt again.
- *
- * Deferred output. A send asks for softwork within NET_DEFER_NS in case its
- * thread goes on without blocking. Most threads block, and a timer interrupt
- * costs as much as a packet, so the timer is set later (up to FLUSH_SLACK_NS)
- * the more often it found nothing to do, and earlier when it did.
+ * a program that blocks often takes none. What a thread sends leaves in the
+ * turn when it blocks. For programs that do not block, a timer looks: when
+ * frames wait, the card is told to interrupt again; when output waits, a turn
+ * is asked for. A timer interrupt costs more than a request, so it looks the
+ * later (WATCH_MIN_NS to WATCH_MAX_NS) the more often it came for nothing.
  */
 #include "net/kernel.h"
 
@@ -38,15 +35,14 @@
 
 #define TURN_ROUNDS 8
 #define SOON_NS 50000l
-#define WATCH_NS 2000000l
+#define WATCH_MIN_NS 250000l
+#define WATCH_MAX_NS 8000000l
 #define WINDOW_START_NS 25000l
 #define WINDOW_MAX_NS 200000l
 #define SHORT_HALT_NS 300000l
 #define LONG_HALT_NS 2000000l
 #define VAIN_MAX 4u
 #define PENALTY_MAX 4096u /* halts without polling */
-#define FLUSH_SLACK_STEP_NS 250000l
-#define FLUSH_SLACK_NS 4000000l
 #define MEM_MIN (1ul * MIB)
 #define MEM_MAX (256ul * MIB)
 
@@ -55,11 +51,11 @@
 struct net_kernel_cpu {
     bool in_turn;
     nsec_t looked_at; /* net_kernel_look */
-    /* --- timer --- */
+    /* --- timers --- */
     struct timer timer;
-    bool timer_is_due;  /* net_timer_run is wanted */
-    bool timer_is_flush; /* set for deferred output */
-    nsec_t flush_slack;
+    bool timer_is_due; /* net_timer_run is wanted */
+    struct timer watch;
+    nsec_t watch_ns;
     /* --- halting --- */
     nsec_t window, halted_at; /* halted_at 0: not halted */
     bool has_polled;          /* before this halt, in vain */
@@ -75,10 +71,7 @@ static struct {
     /* --- atomic --- */
     struct netstack *net;   /* it exists: turns are done */
     struct netstack *ready; /* it is configured */
-    uint32_t watching; /* the watch's timer is armed */
-    uint32_t poller;   /* CPU + 1 that polls the card while it is idle */
-    /* --- whoever set `watching` --- */
-    struct timer watch;
+    uint32_t poller; /* CPU + 1 that polls the card while it is idle */
     struct net_kernel_cpu cpus[MAX_CPUS];
 } state;
 
@@ -112,70 +105,67 @@ static uint32_t env_cpu(struct net_env *e)
 static void timer_fired(struct timer *t)
 {
     struct net_kernel_cpu *k = t->arg;
-    struct netstack *net = atomic_load_acquire(&state.net);
 
-    if (k->timer_is_flush && net) {
-        struct net_cpu *c = &net->cpus[this_cpu()->id];
-        /* A turn may be long: its notification can cost us the CPU. */
-        bool is_of_use = !k->in_turn &&
-                         atomic_load_relaxed(&c->flush_by) != NET_NO_DEADLINE;
-
-        k->flush_slack = is_of_use ? k->flush_slack / 2
-                                   : MIN(2 * k->flush_slack +
-                                             FLUSH_SLACK_STEP_NS,
-                                         FLUSH_SLACK_NS);
-    }
-    k->timer_is_flush = false;
     k->timer_is_due = true;
     ask_for_turn();
 }
 
 /* Called when the stack wants something earlier than what it asked for last;
- * after each firing run_timers asks what is next. So what the stack wants is
- * at most FLUSH_SLACK_NS late. */
+ * after each firing run_timers asks what is next. */
 static void env_arm(struct net_env *e, uint32_t cpu, nsec_t deadline)
 {
     struct net_kernel_cpu *k = &state.cpus[cpu];
-    struct netstack *net = atomic_load_acquire(&state.net);
-    bool on = irq_save(), is_flush;
+    bool on = irq_save();
 
-    is_flush = net && net->cpus[cpu].flush_by == deadline;
-    if (is_flush)
-        deadline += k->flush_slack;
-    if (!k->timer.armed || k->timer.deadline > deadline) {
-        k->timer_is_flush = is_flush;
+    if (!k->timer.armed || k->timer.deadline > deadline)
         timer_set(&k->timer, deadline);
-    }
     irq_restore(on);
 }
 
 /* ---- the watch ---- */
 
-static void watch_fired(struct timer *t)
+static bool output_waits(uint32_t cpu)
 {
-    if (virtio_net_has_frames()) {
-        int i = 0;
+    struct netstack *net = atomic_load_acquire(&state.net);
 
-        for (; i < TURN_ROUNDS && (virtio_net_poll() || virtio_net_irq_on());)
-            i++;
-        if (i == TURN_ROUNDS) /* too much for here: look again */
-            virtio_net_irq_off();
-        ask_for_turn();
-    }
-    if (virtio_net_is_polled())
-        timer_set(&state.watch, clock_monotonic() + WATCH_NS);
-    else
-        atomic_store_release(&state.watching, 0u); /* pairs with watch_start */
+    return net &&
+           atomic_load_relaxed(&net->cpus[cpu].flush_by) != NET_NO_DEADLINE;
 }
 
-/* A poll that turns the interrupt off does this afterwards, so the store above
- * is never the last word. */
-static void watch_start(void)
+/* A turn may be long (its notification can cost us the CPU): what waits then
+ * is being worked on. */
+static void watch_fired(struct timer *t)
 {
-    if (!virtio_net_is_polled() || atomic_load_relaxed(&state.watching) ||
-        atomic_xchg(&state.watching, 1u))
-        return;
-    timer_set(&state.watch, clock_monotonic() + WATCH_NS);
+    struct net_kernel_cpu *k = t->arg;
+    bool has_frames = !k->in_turn && virtio_net_has_frames();
+    bool is_of_use = has_frames || (!k->in_turn && output_waits(t->cpu));
+    int i = 0;
+
+    for (; has_frames && i < TURN_ROUNDS &&
+           (virtio_net_poll() || virtio_net_irq_on());)
+        i++;
+    if (i == TURN_ROUNDS) /* too much for here: look again */
+        virtio_net_irq_off();
+    if (is_of_use)
+        ask_for_turn();
+    k->watch_ns = is_of_use ? MAX(k->watch_ns / 2, WATCH_MIN_NS)
+                            : MIN(2 * k->watch_ns, WATCH_MAX_NS);
+    if (virtio_net_is_polled() || is_of_use)
+        timer_set(t, clock_monotonic() + k->watch_ns);
+}
+
+static void watch_start(struct net_kernel_cpu *k)
+{
+    bool on = irq_save();
+
+    if (!k->watch.armed)
+        timer_set(&k->watch, clock_monotonic() + k->watch_ns);
+    irq_restore(on);
+}
+
+static void env_deferred(struct net_env *e, uint32_t cpu)
+{
+    watch_start(&state.cpus[cpu]);
 }
 
 static bool turn_has_work(void)
@@ -186,7 +176,7 @@ static bool turn_has_work(void)
 
     return atomic_load_relaxed(&state.cpus[cpu].timer_is_due) ||
            virtio_net_has_frames() || net_work_pending(net, cpu) ||
-           atomic_load_relaxed(&net->cpus[cpu].flush_by) != NET_NO_DEADLINE;
+           output_waits(cpu);
 }
 
 /* ---- polling and halting ---- */
@@ -224,7 +214,8 @@ static void card_interrupted(void)
     if (k->halted_at)
         judge_halt(k);
     virtio_net_poll();
-    watch_start();
+    if (virtio_net_is_polled())
+        watch_start(k);
     ask_for_turn();
 }
 
@@ -298,7 +289,8 @@ static void turn_run(void)
         more |= net_softwork(net, cpu);
         more |= run_timers(net, k);
     }
-    watch_start();
+    if (virtio_net_is_polled())
+        watch_start(k);
     on = irq_save();
     if (more && !k->timer.armed)
         timer_set(&k->timer, clock_monotonic() + SOON_NS);
@@ -337,10 +329,13 @@ static int make_stack(struct netstack **out)
     struct net_config config = {.env = &state.env, .nr_cpus = MAX_CPUS};
     struct memory_stats m;
 
-    state.env = (struct net_env){env_now, env_random, env_cpu, env_arm};
-    for (unsigned i = 0; i < MAX_CPUS; i++)
+    state.env = (struct net_env){env_now, env_random, env_cpu, env_arm,
+                                 env_deferred};
+    for (unsigned i = 0; i < MAX_CPUS; i++) {
         timer_init(&state.cpus[i].timer, timer_fired, &state.cpus[i]);
-    timer_init(&state.watch, watch_fired, NULL);
+        timer_init(&state.cpus[i].watch, watch_fired, &state.cpus[i]);
+        state.cpus[i].watch_ns = WATCH_MIN_NS;
+    }
     memory_stats(&m);
     config.mem_max = m.total_pages * PAGE_SIZE / 4;
     config.mem_max = MIN(MAX(config.mem_max, MEM_MIN), MEM_MAX);

@@ -58,6 +58,9 @@ struct net_env {
     /* net_timer_run is wanted on this CPU at `deadline`; called when that
      * is earlier than what was asked for before. May be NULL. */
     void (*arm)(struct net_env *e, uint32_t cpu, nsec_t deadline);
+    /* Output waits on this CPU, since its last softwork: it wants one soon
+     * (flush_by), also if no thread blocks. NULL: `arm` is called. */
+    void (*deferred)(struct net_env *e, uint32_t cpu);
 };
 
 /* What is counted; the names are in netstack.c. */
@@ -169,7 +172,8 @@ void net_timer_run(struct netstack *net, uint32_t cpu);
 nsec_t net_next_deadline(struct netstack *net, uint32_t cpu);
 /* Arms on this CPU's wheel. */
 void net_arm(struct netstack *net, struct net_timer *t, nsec_t deadline);
-/* Output was deferred: softwork within NET_DEFER_NS. */
+/* Output was deferred: softwork within NET_DEFER_NS or when env->deferred
+ * sees to it. */
 void net_defer(struct netstack *net);
 
 /* classify.c */

@@ -82,9 +82,16 @@ bool net_work_pending(struct netstack *net, uint32_t cpu)
            c->tx.nr;
 }
 
+static nsec_t next_deadline(struct netstack *net, struct net_cpu *c)
+{
+    nsec_t next = net_wheel_next(&c->wheel);
+
+    return net->env->deferred ? next : MIN(next, c->flush_by);
+}
+
 static void tell_deadline(struct netstack *net, struct net_cpu *c)
 {
-    nsec_t next = MIN(net_wheel_next(&c->wheel), c->flush_by);
+    nsec_t next = next_deadline(net, c);
 
     if (next >= c->armed)
         return;
@@ -124,9 +131,7 @@ void net_timer_run(struct netstack *net, uint32_t cpu)
 
 nsec_t net_next_deadline(struct netstack *net, uint32_t cpu)
 {
-    struct net_cpu *c = &net->cpus[cpu];
-
-    return MIN(net_wheel_next(&c->wheel), c->flush_by);
+    return next_deadline(net, &net->cpus[cpu]);
 }
 
 void net_arm(struct netstack *net, struct net_timer *t, nsec_t deadline)
@@ -144,5 +149,8 @@ void net_defer(struct netstack *net)
     if (c->is_running || c->flush_by != NET_NO_DEADLINE)
         return;
     c->flush_by = net_now(net) + NET_DEFER_NS;
-    tell_deadline(net, c);
+    if (net->env->deferred)
+        net->env->deferred(net->env, (uint32_t)(c - net->cpus));
+    else
+        tell_deadline(net, c);
 }

@@ -52,7 +52,7 @@ file.locking=off,file.aio=threads
 """
 
 MICROVM = {
-    "machine": "microvm,acpi=off",
+    "machine": "microvm,acpi=off,pit=off,pic=off",
     "bus": "device",
     "disk": "",
     "modern": "",
@@ -65,7 +65,7 @@ Q35 = {
     "modern": ",disable-legacy=on",
     "extra": "",
 }
-KVM = {"accel": "kvm", "cpu": "host,arch-capabilities=off"}
+KVM = {"accel": "kvm,kernel-irqchip=split", "cpu": "host,arch-capabilities=off"}
 TCG = {"accel": "tcg", "cpu": "max"}
 
 

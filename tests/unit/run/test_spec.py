@@ -102,6 +102,7 @@ def test_parameter_block() -> None:
         b"winsize=24x80",
         b"seed=" + seed.hex().encode(),
         b"time=7",
+        b"irq-pulse=1",
         b"",
     ]
 
