@@ -54,6 +54,7 @@ class Capstanfile:
     ports: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
     nolink: tuple[str, ...] = ()
+    network: bool | None = None
 
 
 def parse_size(text: str) -> int | None:
@@ -270,6 +271,13 @@ def _cpus(value: _Value) -> int:
     return int(text)
 
 
+def _network(value: _Value) -> bool:
+    text = value.text("user or none")
+    if text not in ("user", "none"):
+        raise value.error("user or none")
+    return text == "user"
+
+
 def _list(value: _Value) -> tuple[str, ...]:
     items = tuple(item.text("a list of strings") for item in value.items("a list of strings"))
     if not all(items):
@@ -297,4 +305,5 @@ _READERS: dict[str, Callable[[_Value], Any]] = {
     "ports": _list,
     "volumes": _list,
     "nolink": _list,
+    "network": _network,
 }

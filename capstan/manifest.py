@@ -35,6 +35,7 @@ class RunConfig:
     cpus: int = 1
     ports: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
+    network: bool = False  # a card without being asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,7 @@ class ImageManifest:
                     cpus=int(config["cpus"]),
                     ports=tuple(str(p) for p in config["ports"]),
                     volumes=tuple(str(v) for v in config["volumes"]),
+                    network=bool(config.get("network", False)),
                 ),
                 kernel=KernelInfo(**raw["kernel"]),
                 pool=PoolInfo(**raw["pool"]),

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from capstan import capstanfile, proc
-from capstan.build import base, elf, program
+from capstan.build import base, elf, netuse, program
 from capstan.build.closure import Closure
 from capstan.build.rootfs import Tree, unreadable
 from capstan.capstanfile import Capstanfile
@@ -84,7 +84,7 @@ def collect(path: Path, args: Sequence[str], options: BuildOptions) -> Plan:
     program.warn_python(tree, line[0])
     tree.add_standard()
     tree.make_dir(config.workdir)
-    config = dataclasses.replace(config, argv=(*line, *args))
+    config = dataclasses.replace(config, argv=(*line, *args), network=_network(spec, tree))
     nolink = spec.nolink if spec is not None else ()
     return Plan(tree, config, name, tree.finish(epoch), nolink)
 
@@ -218,6 +218,12 @@ def _close_included(tree: Tree, closure: Closure) -> None:
         except OSError as err:
             raise unreadable(node.source, err) from err
     closure.add_plugins(wanted)
+
+
+def _network(spec: Capstanfile | None, tree: Tree) -> bool:
+    """Does the machine get a card without being asked?"""
+    said = spec.network if spec is not None else None
+    return netuse.uses_network(tree) if said is None else said
 
 
 def _config(spec: Capstanfile | None, parent: RunConfig) -> RunConfig:

@@ -24,6 +24,8 @@ from capstan.errors import MachineError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
+    from capstan.manifest import RunConfig
+
 INTERFACES = Path("/sys/class/net")
 TUN_DEVICE = Path("/dev/net/tun")
 MAX_LIST = 4  # addresses, gateways, name servers the guest takes
@@ -194,19 +196,20 @@ def _addresses(option: str, texts: Sequence[str]) -> tuple[str, ...]:
 
 
 def plan(
-    options: NetOptions, image_ports: Sequence[str], interfaces: Collection[str], entropy: bytes
+    options: NetOptions, image: RunConfig, interfaces: Collection[str], entropy: bytes
 ) -> NetSpec | None:
     """The network that `options` and the image ask for, None for no card.
 
-    A card costs boot time, so there is one only when something names it. `interfaces`: those
-    of the host; `entropy`: three bytes for a new Ethernet address.
+    A card costs boot time, so there is one only when something names it or the programs of the
+    image look as if they used one. `interfaces`: those of the host; `entropy`: three bytes for a
+    new Ethernet address.
 
     Raises:
         UsageError: a value that is wrong, or does not go with the others.
     """
-    text = options.net or ("user" if _is_asked_for(options, image_ports) else "none")
+    text = options.net or ("user" if _is_wanted(options, image) else "none")
     kind, equals, name = text.partition("=")
-    published = (*options.publish, *(image_ports if options.publish_all else ()))
+    published = (*options.publish, *(image.ports if options.publish_all else ()))
     forwards = tuple(f for text in published for f in parse_publish(text))
     _check_together(options, kind, bool(forwards))
     if kind == "none" and not equals:
@@ -240,8 +243,8 @@ class _Common:
     pcap: Path | None
 
 
-def _is_asked_for(options: NetOptions, image_ports: Sequence[str]) -> bool:
-    return options != NetOptions() or bool(image_ports)
+def _is_wanted(options: NetOptions, image: RunConfig) -> bool:
+    return options != NetOptions() or bool(image.ports) or image.network
 
 
 def _check_together(options: NetOptions, kind: str, has_forwards: bool) -> None:

@@ -207,7 +207,7 @@ def plan(
         grace=options.grace,
         loglevel=options.loglevel,
         words=options.words,
-        net=net.plan(options.net, config.ports, net.host_interfaces(), os.urandom(3)),
+        net=net.plan(options.net, config, net.host_interfaces(), os.urandom(3)),
     )
 
 

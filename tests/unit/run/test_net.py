@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from capstan.errors import MachineError, UsageError
+from capstan.manifest import RunConfig
 from capstan.run import net
 from capstan.run.hostcaps import HostCaps
 from capstan.run.net import Forward, NetKind, NetOptions, NetSpec
@@ -21,7 +22,8 @@ ENTROPY = b"\x01\x02\xff"
 
 
 def plan(*ports: str, **options: object) -> NetSpec | None:
-    return net.plan(NetOptions(**options), ports, {"lo", "br0", "capstan0"}, ENTROPY)  # type: ignore[arg-type]
+    image = RunConfig(("/x",), ports=ports)
+    return net.plan(NetOptions(**options), image, {"lo", "br0", "capstan0"}, ENTROPY)  # type: ignore[arg-type]
 
 
 def planned(*ports: str, **options: object) -> NetSpec:
