@@ -232,6 +232,7 @@ class Machine:
                 case console.Ready():
                     self._ready = True
                     self._deadlines.pop("ready", None)
+                    self._on_ready()
                 case console.Exited() | console.Killed() | console.Failed():
                     self._end = self._end or event
                     self._deadlines.clear()
@@ -244,6 +245,20 @@ class Machine:
                     self._tell(f"capstan: stats: {text}\n".encode())
                 case console.Unknown(line):
                     self._tell(f"capstan: strange line from the guest: {line!r}\n".encode())
+
+    def _on_ready(self) -> None:
+        """QEMU's ports are open by now; without longer queues many clients at once are slow."""
+        net = self._spec.net
+        if net is None or all(forward.protocol != "tcp" for forward in net.forwards):
+            return
+        from capstan.run import backlog
+
+        try:
+            backlog.lengthen(self._child.pid, self._pidfd)
+        except OSError as err:
+            if self._spec.verbose:
+                why = f"QEMU's ports keep their short queues: {err.strerror}"
+                self._tell(f"capstan: {why}\n".encode())
 
     def _on_report(self, report: qmp.Report) -> None:
         """Runs in the monitor's thread."""
