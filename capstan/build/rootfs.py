@@ -45,8 +45,9 @@ STANDARD_FILES = (
     ("/etc/group", "root:x:0:\nnogroup:x:65534:\n"),
     ("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
     ("/etc/hostname", "capstan\n"),
-    ("/etc/hosts", "127.0.0.1 localhost capstan\n::1 localhost ip6-localhost\n"),
-    ("/etc/resolv.conf", "nameserver 10.0.2.3\n"),
+    # As on Debian: without it glibc gives one address of a name with several in /etc/hosts.
+    ("/etc/host.conf", "multi on\n"),
+    # /etc/hosts and /etc/resolv.conf: the guest writes them when it knows its network.
 )
 
 

@@ -27,7 +27,7 @@ def lengthen(pid: int, pidfd: int) -> int:
     count = 0
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         try:
-            is_socket = os.readlink(entry).startswith("socket:")
+            is_socket = entry.readlink().name.startswith("socket:")
         except FileNotFoundError:
             continue  # closed in the meantime
         if is_socket:

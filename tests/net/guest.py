@@ -60,7 +60,7 @@ def build(app: App, folder: Path, timeout: float = 300) -> str:
     capstanfile.write_text("\n".join(lines) + "\n")
     name = f"net-{app.name}"
     command = [*CAPSTAN, "build", "-q", "-t", name, "-f", str(capstanfile), str(folder)]
-    done = subprocess.run(command, capture_output=True, timeout=timeout)
+    done = subprocess.run(command, capture_output=True, timeout=timeout, check=False)
     if done.returncode:
         raise Broken(f"capstan build: {done.stderr.decode(errors='replace').strip()}")
     return name
@@ -148,11 +148,13 @@ class Guest:
     def wait_for_answer(self, reach: Reach, port: int, probe: bytes, timeout: float) -> float:
         """Seconds until somebody at `port` answers `probe` with anything."""
         start = time.monotonic()
+        patience = 0.1
         while time.monotonic() < start + timeout:
             if self.child.poll() is not None:
                 raise Broken(f"it ended with status {self.child.returncode} at once")
-            if _answers(reach, port, probe):
+            if _answers(reach, port, probe, patience):
                 return time.monotonic() - start
+            patience = min(patience * 1.2, 1)
             time.sleep(0.02)
         raise Broken(f"nobody answered at port {port} for {timeout:g} s")
 
@@ -180,10 +182,10 @@ class Guest:
             raise Broken(f"it did not end within {timeout:g} s") from err
 
 
-def _answers(reach: Reach, port: int, probe: bytes) -> bool:
+def _answers(reach: Reach, port: int, probe: bytes, patience: float) -> bool:
     """QEMU's network accepts for a guest that does not listen yet: a connection says nothing."""
     try:
-        with reach.tcp(port, timeout=0.5) as sock:
+        with reach.tcp(port, patience) as sock:
             sock.sendall(probe)
             return sock.recv(1) != b""
     except OSError:

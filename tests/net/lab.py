@@ -30,10 +30,11 @@ def missing() -> str | None:
         return "there is no /dev/net/tun"
     if shutil.which("ip") is None:
         return "the program `ip` is missing (apt-get install iproute2)"
-    made = subprocess.run(["ip", "netns", "add", f"capprobe{os.getpid()}"], capture_output=True)
+    probe = f"capprobe{os.getpid()}"
+    made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, check=False)
     if made.returncode:
         return f"no network namespace: {made.stderr.decode().strip()}"
-    subprocess.run(["ip", "netns", "del", f"capprobe{os.getpid()}"], check=True)
+    subprocess.run(["ip", "netns", "del", probe], check=True)
     return None
 
 

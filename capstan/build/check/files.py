@@ -31,6 +31,8 @@ ORDINARY = frozenset(
     }
 )
 """Names that are in the data of any program: parts of other names, or libc's own business."""
+MADE = frozenset({"/etc/hosts", "/etc/resolv.conf"})
+"""The guest writes these when it starts."""
 _PYTHON = re.compile(r"python3\.\d+")
 _NAMES = "getaddrinfo getnameinfo gethostbyname gethostbyname2 gethostbyname_r gethostbyaddr"
 _USERS = "getpwnam getpwuid getpwnam_r getpwuid_r getpwent"
@@ -58,8 +60,6 @@ class Rule:
 
 
 RULES = (
-    Rule(("/etc/resolv.conf",), "name servers", frozenset(_NAMES.split())),
-    Rule(("/etc/hosts",), "names of hosts", frozenset(_NAMES.split())),
     Rule(("/etc/passwd",), "names of users", frozenset(_USERS.split())),
     Rule(("/etc/group",), "names of groups", frozenset(_GROUPS.split())),
     Rule(("/etc/services",), "names of ports", frozenset(_SERVICES.split())),
@@ -101,7 +101,7 @@ def _of_command(view: View, programs: Programs) -> Iterator[Finding]:
     """Arguments that are files here and not in the image."""
     for word in view.config.argv[1:]:
         path = posixpath.join(view.config.workdir, word)
-        if word[:1] in {"/", "."} and not view.has(path) and view.on_host(path):
+        if word[:1] in {"/", "."} and not (path in MADE or view.has(path)) and view.on_host(path):
             detail = "the command line names it, and it is not in the image"
             yield _missing(programs.main.path, path, detail, Severity.WARNING)
 
@@ -192,7 +192,7 @@ def _of_literals(view: View, obj: Object, binaries: Binaries) -> Iterator[Findin
     count = 0
     for path in facts.paths if facts is not None else ():
         plain = posixpath.normpath(path)
-        if plain.count("/") < 2 or plain in ORDINARY or view.has(plain):
+        if plain.count("/") < 2 or plain in ORDINARY | MADE or view.has(plain):
             continue
         if not view.on_host(plain):
             continue

@@ -379,11 +379,5 @@ struct netstack *net_kernel_stack(void)
 
 void net_kernel_start(void)
 {
-    struct netstack *net;
-
-    if (!boot_params.net.is_wanted)
-        return;
-    net = net_kernel_stack();
-    if (net)
-        net_write_files(net);
+    net_write_files(boot_params.net.is_wanted ? net_kernel_stack() : NULL);
 }

@@ -34,7 +34,7 @@ struct netstack;
 /* The stack, made on first use; NULL: no memory (the log says so). Sleeps. */
 struct netstack *net_kernel_stack(void);
 /* At start, with the root mounted: makes the stack if the launcher gave the
- * machine a card, and the files /etc/resolv.conf and /etc/hosts. */
+ * machine a card, and the files /etc/hosts and /etc/resolv.conf. */
 void net_kernel_start(void);
 void net_kernel_init(void); /* before the first thread */
 /* A turn on the calling CPU; costs little when there is nothing to do. */

@@ -145,6 +145,16 @@ static int write_new(const char *path, char *text, size_t n)
     return done == (ssize_t)n ? 0 : done < 0 ? (int)done : -EIO;
 }
 
+/* Without a card: names for loopback, without making a stack for them. */
+static size_t loopback_hosts(char *text, size_t size)
+{
+    return (size_t)snprintf(text, size,
+                            "127.0.0.1\tlocalhost\n"
+                            "::1\tlocalhost ip6-localhost ip6-loopback\n"
+                            "127.0.1.1\t%s\n",
+                            boot_params.hostname);
+}
+
 void net_write_files(struct netstack *net)
 {
     char text[FILE_BYTES];
@@ -154,11 +164,12 @@ void net_write_files(struct netstack *net)
 
     if (!err)
         dentry_put(etc);
-    n = dns_resolv_conf(net, text, sizeof(text));
-    err = write_new("/etc/resolv.conf", text, MIN(n, sizeof(text) - 1));
-    if (!err) {
-        n = dns_hosts(net, boot_params.hostname, text, sizeof(text));
-        err = write_new("/etc/hosts", text, MIN(n, sizeof(text) - 1));
+    n = net ? dns_hosts(net, boot_params.hostname, text, sizeof(text))
+            : loopback_hosts(text, sizeof(text));
+    err = write_new("/etc/hosts", text, MIN(n, sizeof(text) - 1));
+    if (!err && net) {
+        n = dns_resolv_conf(net, text, sizeof(text));
+        err = write_new("/etc/resolv.conf", text, MIN(n, sizeof(text) - 1));
     }
     if (err)
         klog(LOG_ERROR, "network: /etc/resolv.conf or /etc/hosts: error %d",

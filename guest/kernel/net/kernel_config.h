@@ -15,5 +15,6 @@
 /* Addresses, routes and name servers of the card. Waits for a DHCP server, a
  * few seconds at most, when the address comes from one. Sleeps. */
 void net_configure(struct netif *card);
-/* /etc/resolv.conf and /etc/hosts, each unless the image has one. Sleeps. */
+/* /etc/hosts and /etc/resolv.conf, each unless the image has one; without a
+ * stack (NULL) only the first. Sleeps. */
 void net_write_files(struct netstack *net);
