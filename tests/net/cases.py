@@ -36,6 +36,7 @@ class Case:
     name: str
     command: Sequence[str]
     packages: Sequence[str] = ()
+    build: str = ""
     args: Sequence[str] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     write: Mapping[str, str] = field(default_factory=dict)
@@ -96,15 +97,25 @@ def prepare() -> None:
 
 def image(case: Case) -> str:
     """The name of the case's image, built."""
+    folder = FOLDER / case.name
+    folder.mkdir(parents=True, exist_ok=True)
+    known = {**WORDS, "dir": str(folder)}
+    if case.build:
+        done = subprocess.run(
+            ["sh", "-ec", put(case.build, known)],
+            cwd=folder, capture_output=True, timeout=300, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise Broken(f"its build failed: {done.stderr.decode(errors='replace')}")
     app = App(
         case.name,
-        [put(word, WORDS) for word in case.command],
-        [put(path, WORDS) for path in case.include],
-        {path: put(text, WORDS) for path, text in case.write.items()},
+        [put(word, known) for word in case.command],
+        [put(path, known) for path in case.include],
+        {path: put(text, known) for path, text in case.write.items()},
         case.memory,
         case.cpus,
     )
-    return guest.build(app, FOLDER / case.name)
+    return guest.build(app, folder)
 
 
 # --- checks, by name ---
@@ -146,6 +157,7 @@ CHECKS: Mapping[str, Callable[[Reach, Guest, int], None]] = {
     "relayed": _http(_relayed),
     "posts": _http(http_checks.posts),
     "tls": _tls,
+    "dns_own": _simple(dns_checks.own_names),
     "dns": _simple(dns_checks.dns),
     "echo": _simple(stream_checks.echo),
     "echo_udp": _simple(stream_checks.echo_udp),

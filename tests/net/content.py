@@ -29,7 +29,7 @@ def body(name: str) -> bytes:
             return b""
         case "one":
             return b"1"
-        case "index.html":
+        case "page.html":
             return b"<title>capstan</title>\n"
         case "big.bin":
             return random.Random(name).randbytes(BIG_BYTES)
@@ -37,7 +37,7 @@ def body(name: str) -> bytes:
     return b"".join(b"%s %d\n" % (name.encode(), found.random() * 1e9) for _ in range(200))
 
 
-NAMES = ["empty", "one", "index.html", BIG, *SMALL]
+NAMES = ["empty", "one", "page.html", BIG, *SMALL]
 
 
 def write_files(folder: Path) -> None:
@@ -70,7 +70,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        name = self.path.lstrip("/").partition("?")[0] or "index.html"
+        name = self.path.lstrip("/").partition("?")[0] or "page.html"
         known = name in NAMES
         self._answer(200 if known else 404, body(name) if known else b"no\n")
 

@@ -81,13 +81,18 @@ def want(got: object, wanted: object, what: str) -> None:
         raise Broken(f"DNS, {what}: {str(got)[:200]} for {str(wanted)[:200]}")
 
 
-def dns(reach: Reach, port: int = 53) -> None:
-    """Own names, forwarded names, many at once, long answers over TCP, names that are not."""
+def own_names(reach: Reach, port: int = 53) -> None:
+    """What the server knows by itself."""
     four = ipaddress.ip_address("10.9.8.7").packed
     six = ipaddress.ip_address("fd00::987").packed
     want(by_udp(reach, port, "own.test", A), (0, False, [four]), "A of own.test")
     want(by_udp(reach, port, "own.test", AAAA), (0, False, [six]), "AAAA of own.test")
     want(by_tcp(reach, port, "own.test", A), [four], "A of own.test by TCP")
+
+
+def dns(reach: Reach, port: int = 53) -> None:
+    """Own names, forwarded names, many at once, long answers over TCP, names that are not."""
+    own_names(reach, port)
     with ThreadPoolExecutor(16) as pool:
         names = [f"n{n}.host.test" for n in range(150)]
         found = pool.map(lambda name: by_udp(reach, port, name, A), names)

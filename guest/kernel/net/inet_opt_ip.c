@@ -373,6 +373,19 @@ static int set_v6only(struct inet_sock *i, bool on)
     return err;
 }
 
+/* Of no effect for TCP, as on Linux. */
+static int set_mtu6(struct inet_sock *i, int32_t v)
+{
+    if (v && (uint32_t)v < IPV6_MIN_MTU)
+        return -EINVAL;
+    if (i->kind == INET_TCP)
+        return 0;
+    sock_lock(i->ns);
+    i->udp->max_packet6 = (uint32_t)v;
+    sock_unlock(i->ns);
+    return 0;
+}
+
 int inet_set_ipv6(struct inet_sock *i, int name, const void *value,
                   uint32_t len)
 {
@@ -405,6 +418,8 @@ int inet_set_ipv6(struct inet_sock *i, int name, const void *value,
         return len < 4 ? -EINVAL
                        : set_mtu_discover(i, &i->mtu_discover6,
                                           v ? PMTUDISC_DO : PMTUDISC_WANT);
+    case IPV6_MTU:
+        return len < 4 ? -EINVAL : set_mtu6(i, v);
     case IPV6_MULTICAST_IF:
         return len < 4 ? -EINVAL : set_multicast_if6(i, v);
     case IPV6_MULTICAST_HOPS:

@@ -28,6 +28,7 @@ struct udp_sock {
     bool is_read_shut, is_write_shut;
     uint8_t multicast_ttl;
     uint32_t multicast_nif;
+    uint32_t max_packet6; /* IPv6: fragments of this size; 0: the path's */
 };
 
 /* What recvmsg tells about a datagram. */

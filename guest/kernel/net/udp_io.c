@@ -175,7 +175,10 @@ static int output_locked(struct udp_sock *u, struct frame *f,
 {
     uint32_t len = frame_total(f);
     bool is_group = addr_is_multicast(&dst->addr);
+    struct net_route route = u->route;
 
+    if (u->max_packet6 && !addr_is_v4(&dst->addr))
+        route.mtu = MIN(route.mtu, u->max_packet6);
     f->src = u->route.src;
     f->dst = dst->addr;
     f->sport = u->s.local.port;
@@ -189,7 +192,7 @@ static int output_locked(struct udp_sock *u, struct frame *f,
     ip_partial_checksum(f, 6);
     net_count(u->s.net, NET_UDP_OUT);
     net_defer(u->s.net);
-    return ip_output(&u->route, f,
+    return ip_output(&route, f,
                      (u->must_not_fragment ? IP_DONT_FRAGMENT : 0) |
                          (u->multicast_loop ? 0 : IP_NO_LOOP));
 }
