@@ -73,6 +73,7 @@ void dns_set_domain(struct netstack *net, const uint8_t *name, size_t n)
 
 size_t dns_resolv_conf(struct netstack *net, char *buf, size_t size)
 {
+    uint32_t nr = atomic_load_acquire(&net->nr_nifs);
     struct dns_config copy;
     char text[NET_ADDR_TEXT];
     size_t n = 0;
@@ -84,8 +85,13 @@ size_t dns_resolv_conf(struct netstack *net, char *buf, size_t size)
         buf[0] = 0;
     if (copy.domain[0])
         APPEND("search %s\n", copy.domain);
-    for (uint32_t i = 0; i < copy.nr_servers; i++)
-        APPEND("nameserver %s\n", addr_to_text(&copy.servers[i], text));
+    for (uint32_t i = 0; i < copy.nr_servers; i++) {
+        APPEND("nameserver %s", addr_to_text(&copy.servers[i], text));
+        /* Routers announce such ones; libc wants to know on which link. */
+        if (addr_is_link_local(&copy.servers[i]) && nr > 1)
+            APPEND("%%%s", net->nifs[1]->name);
+        APPEND("\n");
+    }
     return n;
 }
 
