@@ -227,6 +227,40 @@ int fd_install(struct file *f, int min, bool cloexec)
     return fdtable_install(current_fds(), f, min, cloexec);
 }
 
+/* Its bit is set, its file NULL: nobody else gets it, nobody finds it. */
+int fd_reserve(bool cloexec)
+{
+    return fdtable_install(current_fds(), NULL, 0, cloexec);
+}
+
+void fd_fill(int fd, struct file *f)
+{
+    struct fdtable *t = current_fds();
+
+    spin_lock(&t->lock);
+    t->files[fd] = f;
+    spin_unlock(&t->lock);
+}
+
+/* Frees the slot. REQUIRES(t->lock) */
+static void fdtable_clear(struct fdtable *t, uint32_t fd)
+{
+    t->files[fd] = NULL;
+    t->open[fd / 64] &= ~BIT(fd);
+    t->cloexec[fd / 64] &= ~BIT(fd);
+    if (fd < t->hint)
+        t->hint = fd;
+}
+
+void fd_unreserve(int fd)
+{
+    struct fdtable *t = current_fds();
+
+    spin_lock(&t->lock);
+    fdtable_clear(t, (uint32_t)fd);
+    spin_unlock(&t->lock);
+}
+
 /* Takes the file out of the table: Returns owned, NULL when fd is closed. */
 static struct file *fdtable_remove(struct fdtable *t, uint32_t fd)
 {
@@ -235,11 +269,7 @@ static struct file *fdtable_remove(struct fdtable *t, uint32_t fd)
     spin_lock(&t->lock);
     if (fd < t->capacity && t->files[fd]) {
         f = t->files[fd];
-        t->files[fd] = NULL;
-        t->open[fd / 64] &= ~BIT(fd);
-        t->cloexec[fd / 64] &= ~BIT(fd);
-        if (fd < t->hint)
-            t->hint = fd;
+        fdtable_clear(t, fd);
     }
     spin_unlock(&t->lock);
     return f;
@@ -301,6 +331,11 @@ int fd_dup_to(int old_fd, int new_fd, bool cloexec)
         return err;
     }
     was = t->files[new_fd];
+    if (!was && (t->open[new_fd / 64] & BIT(new_fd))) { /* reserved */
+        spin_unlock(&t->lock);
+        file_put(f);
+        return -EBUSY;
+    }
     fdtable_set(t, new_fd, f, cloexec);
     spin_unlock(&t->lock);
     if (was) {

@@ -287,6 +287,11 @@ struct file *fd_get(int fd);
 /* Installs f (Takes the reference) at the lowest free fd >= min, or fails
  * with -EMFILE (reference kept by the caller then). */
 int fd_install(struct file *f, int min, bool cloexec);
+/* A descriptor that is nobody's file yet: fd_fill (takes f) or fd_unreserve
+ * must follow. The lowest free one, or -EMFILE, -ENOMEM. */
+int fd_reserve(bool cloexec) __must_check;
+void fd_fill(int fd, struct file *f);
+void fd_unreserve(int fd);
 int fd_close(int fd);
 void fdtable_close_on_exec(struct fdtable *t);
 void fdtable_close_all(struct fdtable *t); /* of a process that ends */

@@ -192,43 +192,61 @@ int64_t sys_listen(uint64_t fd, uint64_t backlog, uint64_t c, uint64_t d,
     return err;
 }
 
+/* The peer's name for the program. */
+static int put_peer(struct socket *s, uint64_t user, uint64_t user_len)
+{
+    struct socket_addr addr;
+    int err = s->ops->getname(s, true, &addr);
+
+    if (err == -ENOTCONN) { /* gone already: no name */
+        addr.len = 2;
+        addr.family = (uint16_t)s->family;
+        err = 0;
+    }
+    return err ? err : socket_addr_to_user(&addr, user, user_len);
+}
+
+/* An accepted connection as a file. */
+static int accept_file(struct socket *s, struct file *listener,
+                       const uint64_t user[2], uint32_t flags,
+                       struct file **out)
+{
+    struct socket *accepted;
+    int err = s->ops->accept(s, socket_is_nonblock(listener), &accepted);
+
+    if (!err && user[0]) {
+        err = put_peer(accepted, user[0], user[1]);
+        if (err)
+            accepted->ops->release(accepted);
+    }
+    return err ? err : socket_file(accepted, flags, out);
+}
+
+/* The descriptor comes first: without one the connection stays where it is,
+ * until the program has closed something. */
 int64_t sys_accept4(uint64_t fd, uint64_t user, uint64_t user_len,
                     uint64_t flags, uint64_t e, uint64_t f)
 {
-    struct socket_addr addr;
-    struct socket *accepted;
-    struct file *file;
-    int64_t new_fd;
-    int err;
+    const uint64_t where[2] = {user, user_len};
+    struct file *file, *accepted;
+    int err, new_fd;
     struct socket *s = socket_get(fd, &file, &err);
 
     if (!s)
         return err;
-    if ((uint32_t)flags & ~(O_CLOEXEC | O_NONBLOCK)) {
-        file_put(file);
-        return -EINVAL;
+    new_fd = -EINVAL;
+    if (!((uint32_t)flags & ~(O_CLOEXEC | O_NONBLOCK)))
+        new_fd = fd_reserve((flags & O_CLOEXEC) != 0);
+    err = new_fd;
+    if (new_fd >= 0) {
+        err = accept_file(s, file, where, (uint32_t)flags, &accepted);
+        if (err)
+            fd_unreserve(new_fd);
+        else
+            fd_fill(new_fd, accepted);
     }
-    err = s->ops->accept(s, socket_is_nonblock(file), &accepted);
     file_put(file);
-    if (err)
-        return err;
-    err = 0;
-    if (user) {
-        err = accepted->ops->getname(accepted, true, &addr);
-        if (err == -ENOTCONN) { /* gone already: no name */
-            addr.len = 2;
-            addr.family = (uint16_t)accepted->family;
-            err = 0;
-        }
-        if (!err)
-            err = socket_addr_to_user(&addr, user, user_len);
-    }
-    if (err) {
-        accepted->ops->release(accepted);
-        return err;
-    }
-    new_fd = socket_install(accepted, (uint32_t)flags);
-    return new_fd;
+    return err < 0 ? err : new_fd;
 }
 
 int64_t sys_accept(uint64_t fd, uint64_t user, uint64_t user_len, uint64_t d,

@@ -332,14 +332,17 @@ static int message_get(uint64_t user, struct message *msg)
     return err;
 }
 
+/* *is_whole: nothing of the message is left. */
 static int64_t do_sendmsg(struct socket *s, struct file *f, uint64_t user,
-                          uint32_t flags)
+                          uint32_t flags, bool *is_whole)
 {
     struct message msg;
     int64_t n = message_get(user, &msg);
+    size_t total;
 
     if (n)
         return n;
+    total = msg.iter.count;
     if (socket_is_nonblock(f))
         flags |= MSG_DONTWAIT;
     if (msg.hdr.name && msg.hdr.name_len) {
@@ -351,6 +354,7 @@ static int64_t do_sendmsg(struct socket *s, struct file *f, uint64_t user,
         n = scm_from_user(&msg.m, &msg.hdr);
     if (!n)
         n = s->ops->sendmsg(s, &msg.m, flags);
+    *is_whole = n >= 0 && (size_t)n == total;
     message_done(&msg);
     return n;
 }
@@ -402,11 +406,12 @@ int64_t sys_sendmsg(uint64_t fd, uint64_t user, uint64_t flags, uint64_t d,
     struct file *file;
     int err;
     struct socket *s = socket_get(fd, &file, &err);
+    bool is_whole;
     int64_t n;
 
     if (!s)
         return err;
-    n = do_sendmsg(s, file, user, (uint32_t)flags);
+    n = do_sendmsg(s, file, user, (uint32_t)flags, &is_whole);
     file_put(file);
     return n;
 }
@@ -431,6 +436,7 @@ int64_t sys_sendmmsg(uint64_t fd, uint64_t user, uint64_t nr, uint64_t flags,
 {
     struct mmsghdr_abi __user *msgs = (struct mmsghdr_abi __user *)user;
     struct file *file;
+    bool is_whole = true; /* after a part of one no other may follow */
     int64_t n = 0;
     uint32_t i;
     int err;
@@ -439,8 +445,9 @@ int64_t sys_sendmmsg(uint64_t fd, uint64_t user, uint64_t nr, uint64_t flags,
     if (!s)
         return err;
     nr = MIN((uint32_t)nr, MMSG_MAX);
-    for (i = 0; i < nr; i++) {
-        n = do_sendmsg(s, file, (uint64_t)&msgs[i].hdr, (uint32_t)flags);
+    for (i = 0; i < nr && is_whole; i++) {
+        n = do_sendmsg(s, file, (uint64_t)&msgs[i].hdr, (uint32_t)flags,
+                       &is_whole);
         if (n < 0)
             break;
         n = put_user(&msgs[i].len, (uint32_t)n);

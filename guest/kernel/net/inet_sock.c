@@ -33,14 +33,16 @@ static uint32_t poll_bits(uint32_t events)
     return mask;
 }
 
+/* A connection is for one of those who accept, the end is for all of them. */
 static void inet_event(struct net_sock *ns, uint32_t bits)
 {
     struct inet_sock *i = ns->owner;
+    int nr = bits & NET_EV_HUP ? INT32_MAX : 1;
 
     if (bits & ~NET_EV_OUT && waitq_active(&i->read_wait))
-        wait_wake_key(&i->read_wait, 1, bits);
+        wait_wake_key(&i->read_wait, nr, bits);
     if (bits & ~NET_EV_IN && waitq_active(&i->write_wait))
-        wait_wake_key(&i->write_wait, 1, bits);
+        wait_wake_key(&i->write_wait, nr, bits);
     if (waitq_active(&i->poll_wait))
         wait_wake_key(&i->poll_wait, 1, poll_bits(bits));
 }

@@ -6,6 +6,7 @@
 #include "net/inet_sock.h"
 
 #include "fs/events.h"
+#include "linux/task.h"
 #include "net/kernel.h"
 #include "net/port.h"
 
@@ -179,7 +180,7 @@ static ssize_t send_locked(struct inet_sock *i, struct inet_iter *from,
     int err;
 
     for (;;) {
-        n = tcp_send(i->tcp, &from->it, more);
+        n = tcp_send(i->tcp, &from->it, more | (done ? TCP_KEEP_ERROR : 0));
         if (n > 0)
             done += n;
         if ((n < 0 && n != -EAGAIN) || (n >= 0 && !from->it.left) ||
@@ -282,7 +283,7 @@ static ssize_t recv_locked(struct inet_sock *i, struct inet_iter *to,
     else if (is_peek && may_wait)
         err = recv_prepare(i, target, true, deadline);
     while (!err) {
-        n = tcp_recv(i->tcp, &to->it, how);
+        n = tcp_recv(i->tcp, &to->it, how | (done ? TCP_KEEP_ERROR : 0));
         if (n > 0)
             done += n;
         if (n == -EAGAIN && !done && !may_wait && net_kernel_look())
@@ -337,9 +338,11 @@ void inet_stream_close(struct inet_sock *i)
     nsec_t patience = (nsec_t)i->s.linger_sec * NSEC_PER_SEC;
     bool is_abort = i->s.linger_on && i->s.linger_sec == 0;
 
-    /* Unread bytes make it a reset: nothing to wait for. */
-    if (i->s.linger_on && !is_abort && tcp_is_connected(i->tcp) &&
-        !tcp_unread(i->tcp) && !tcp_shutdown(i->tcp, false, true))
+    /* Unread bytes make it a reset: nothing to wait for. A process that ends
+     * does not wait for each of its sockets either. */
+    if (i->s.linger_on && !is_abort && !current_process()->exiting &&
+        tcp_is_connected(i->tcp) && !tcp_unread(i->tcp) &&
+        !tcp_shutdown(i->tcp, false, true))
         (void)wait_event(&i->write_wait, !is_closing(i), WAIT_INTERRUPTIBLE,
                          clock_monotonic() + patience);
     tcp_close(i->tcp, is_abort);

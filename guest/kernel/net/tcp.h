@@ -191,6 +191,8 @@ int tcp_listen(struct tcp_conn *c, uint32_t backlog) __must_check;
 int tcp_accept(struct tcp_conn *listener, struct tcp_conn **out) __must_check;
 /* tcp_send.c */
 #define TCP_SEND_MORE 1u
+/* Of both: bytes were moved for this call, an error is for the next one. */
+#define TCP_KEEP_ERROR 4u
 /* Bytes taken; -EAGAIN, -EPIPE, -ENOTCONN, -EFAULT, or the socket's error. */
 ssize_t tcp_send(struct tcp_conn *c, struct net_iter *from, uint32_t flags);
 uint32_t tcp_unsent(struct tcp_conn *c); /* SIOCOUTQ: not acknowledged */

@@ -102,14 +102,15 @@ static void tune_rcvbuf(struct tcp_conn *c, uint32_t n)
     c->drs_ms = now_ms;
 }
 
-/* Why nothing can be read: an error, 0 at the end, -EAGAIN. */
-static ssize_t recv_status(struct tcp_conn *c)
+/* Why nothing can be read: an error, 0 at the end, -EAGAIN. `keep`: bytes were
+ * moved, so the error is for the next call. */
+static ssize_t recv_status(struct tcp_conn *c, bool keep)
 {
     int err;
 
     if (c->fin_received || c->is_read_shut)
         return 0;
-    err = sock_take_error(&c->s);
+    err = keep ? atomic_load_relaxed(&c->s.error) : sock_take_error(&c->s);
     if (err)
         return -err;
     if (c->state == TCP_LISTEN)
@@ -119,8 +120,9 @@ static ssize_t recv_status(struct tcp_conn *c)
     return -EAGAIN;
 }
 
-/* One round. Returns bytes or why there are none. */
-static ssize_t recv_some(struct tcp_conn *c, uint32_t skip,
+/* One round; `done` bytes were moved before. Returns bytes or why there are
+ * none. */
+static ssize_t recv_some(struct tcp_conn *c, ssize_t done,
                          struct net_iter *to, uint32_t flags)
 {
     struct pieces pieces;
@@ -130,9 +132,9 @@ static ssize_t recv_some(struct tcp_conn *c, uint32_t skip,
         tcp_drain(c);
         sock_queue_work(&c->s);
     }
-    gather(c, skip, to->left, &pieces);
+    gather(c, flags & TCP_RECV_PEEK ? (uint32_t)done : 0, to->left, &pieces);
     if (!pieces.bytes)
-        return recv_status(c);
+        return recv_status(c, done || (flags & TCP_KEEP_ERROR));
     sock_unlock(&c->s);
     n = copy_pieces(&pieces, to, flags);
     sock_lock(&c->s);
@@ -153,8 +155,7 @@ ssize_t tcp_recv(struct tcp_conn *c, struct net_iter *to, uint32_t flags)
     while (to->left) {
         uint32_t before = c->rcvq_bytes;
 
-        n = recv_some(c, flags & TCP_RECV_PEEK ? (uint32_t)done : 0, to,
-                      flags);
+        n = recv_some(c, done, to, flags);
         if (n <= 0)
             break;
         done += n;

@@ -15,9 +15,11 @@ struct piece {
     bool is_new;
 };
 
-static int send_error(struct tcp_conn *c)
+/* `keep`: bytes were moved, so the error is for the next call. */
+static int send_error(struct tcp_conn *c, bool keep)
 {
-    int err = sock_take_error(&c->s);
+    int err = keep ? atomic_load_relaxed(&c->s.error)
+                   : sock_take_error(&c->s);
 
     if (err)
         return -err;
@@ -92,12 +94,12 @@ static void give_piece(struct tcp_conn *c, struct piece *p, uint32_t n)
 /* One round: room under the lock, the copy without it. Returns bytes, or an
  * error; *is_end: the program's memory could not be read further. */
 static ssize_t send_some(struct tcp_conn *c, struct net_iter *from,
-                         bool *is_end)
+                         bool keep, bool *is_end)
 {
     struct piece p = {0};
     uint32_t room;
     size_t n;
-    int err = send_error(c);
+    int err = send_error(c, keep);
 
     if (err)
         return err;
@@ -117,7 +119,7 @@ static ssize_t send_some(struct tcp_conn *c, struct net_iter *from,
     *is_end = n < p.room;
     if (!tcp_may_send(c)) {
         frame_put(p.f);
-        return send_error(c);
+        return send_error(c, keep);
     }
     give_piece(c, &p, (uint32_t)n);
     if (tcp_unsent_bytes(c) >= OUTPUT_AT) {
@@ -135,9 +137,9 @@ ssize_t tcp_send(struct tcp_conn *c, struct net_iter *from, uint32_t flags)
     sock_lock(&c->s);
     tcp_drain(c);
     if (!from->left)
-        n = send_error(c);
+        n = send_error(c, flags & TCP_KEEP_ERROR);
     while (from->left && !is_end) {
-        n = send_some(c, from, &is_end);
+        n = send_some(c, from, done || (flags & TCP_KEEP_ERROR), &is_end);
         if (n < 0)
             break;
         done += n;
