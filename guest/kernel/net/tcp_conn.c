@@ -214,6 +214,17 @@ int tcp_shutdown(struct tcp_conn *c, bool read, bool write)
     return err;
 }
 
+/* Ends with a reset. What the program sent before goes out first as far as it
+ * may: only this turn has kept it back, and an answer with a reset behind it
+ * often arrives. */
+static void reset_after_data(struct tcp_conn *c)
+{
+    c->p.nodelay = true;
+    c->p.cork = c->more_coming = false;
+    tcp_output(c);
+    tcp_abort(c, 0);
+}
+
 static void close_locked(struct tcp_conn *c, bool abort)
 {
     tcp_drain(c);
@@ -233,7 +244,7 @@ static void close_locked(struct tcp_conn *c, bool abort)
     /* Bytes nobody will read: the peer must not think they were
      * (RFC 2525 2.17). */
     if (abort || c->rcvq_bytes) {
-        tcp_abort(c, 0);
+        reset_after_data(c);
         return;
     }
     if (tcp_may_send(c))
