@@ -39,13 +39,7 @@ int inet_dgram_connect(struct socket *s, const struct socket_addr *addr,
 /* ---- sending ---- */
 
 /* What the program asks for with one datagram (IP_PKTINFO and others). */
-struct dgram_wish {
-    struct net_addr src; /* any: not said */
-    uint32_t nif_index;  /* 0: not said */
-    int32_t hops, tos;   /* -1: not said */
-};
-
-static int parse_cmsg(const struct socket_cmsg *c, struct dgram_wish *w)
+static int parse_cmsg(const struct socket_cmsg *c, struct udp_wish *w)
 {
     bool is_v4 = c->level == IPPROTO_IP, is_v6 = c->level == IPPROTO_IPV6;
     int32_t v = c->len ? c->data[0] : 0;
@@ -61,7 +55,9 @@ static int parse_cmsg(const struct socket_cmsg *c, struct dgram_wish *w)
     } else if ((is_v4 && c->type == IP_TTL && c->len == 4) ||
                (is_v6 && c->type == IPV6_HOPLIMIT && c->len == 4)) {
         w->hops = v;
-        return v < -1 || v > 255 || (is_v4 && v < 1) ? -EINVAL : 0;
+        return v < -1 || v > 255 || (is_v4 && v < 1) ? -EINVAL
+               : v == 0                              ? -ENOTSUP
+                                                     : 0;
     } else if ((is_v4 && c->type == IP_TOS && c->len) ||
                (is_v6 && c->type == IPV6_TCLASS && c->len == 4)) {
         w->tos = v;
@@ -72,45 +68,13 @@ static int parse_cmsg(const struct socket_cmsg *c, struct dgram_wish *w)
     return 0;
 }
 
-/* The stack has these as properties of a socket, not of a datagram: a wish is
- * granted when it is what would happen anyhow, and refused otherwise. */
-static int check_wish(struct inet_sock *i, const struct dgram_wish *w,
-                      const struct net_endpoint *to)
+static int parse_control(const struct socket_control *c, struct udp_wish *w)
 {
-    uint32_t nif = w->nif_index ? w->nif_index : i->ns->bound_nif;
-    struct net_route route;
-    struct net_addr dst;
-    int err;
-
-    if ((w->hops >= 0 &&
-         w->hops != (i->ns->ttl ? i->ns->ttl : (int)IP_DEFAULT_TTL)) ||
-        (w->tos >= 0 && w->tos != i->ns->tos))
-        return -ENOTSUP;
-    if (addr_is_any(&w->src) && !w->nif_index)
-        return 0;
-    sock_lock(i->ns);
-    dst = to ? to->addr : i->ns->remote.addr;
-    sock_unlock(i->ns);
-    err = route_find(i->ns->net, &dst,
-                     i->ns->is_bound ? &i->ns->local.addr : NULL, nif,
-                     &route);
-    if (err)
-        return err;
-    if ((!addr_is_any(&w->src) && !addr_equal(&w->src, &route.src)) ||
-        (w->nif_index && w->nif_index != route.nif->index))
-        return -ENOTSUP;
-    return 0;
-}
-
-static int check_control(struct inet_sock *i, const struct socket_control *c,
-                         const struct net_endpoint *to)
-{
-    struct dgram_wish w = {.hops = -1, .tos = -1};
     int err = 0;
 
     for (uint32_t k = 0; k < c->nr && !err; k++)
-        err = parse_cmsg(&c->cmsgs[k], &w);
-    return err ? err : check_wish(i, &w, to);
+        err = parse_cmsg(&c->cmsgs[k], w);
+    return err;
 }
 
 /* The destination: 0 with *has_to, or an error. */
@@ -134,6 +98,7 @@ ssize_t inet_dgram_send(struct socket *s, struct socket_msg *m,
     struct inet_sock *i = to_inet(s);
     struct net_endpoint to;
     struct inet_iter from;
+    struct udp_wish wish = {.hops = -1, .tos = -1};
     struct udp_send send = {.from = &from.it};
     bool has_to;
     int err;
@@ -144,8 +109,10 @@ ssize_t inet_dgram_send(struct socket *s, struct socket_msg *m,
     if (m->iter->count > UDP_MAX_PAYLOAD && !inet_is_v6(i))
         return -EMSGSIZE;
     err = get_target(i, m->addr, &to, &has_to);
-    if (!err && m->control && m->control->nr)
-        err = check_control(i, m->control, has_to ? &to : NULL);
+    if (!err && m->control && m->control->nr) {
+        err = parse_control(m->control, &wish);
+        send.wish = &wish;
+    }
     if (err)
         return err;
     if (m->iter->count > UDP_MAX_PAYLOAD)

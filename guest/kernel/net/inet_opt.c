@@ -39,6 +39,7 @@ int inet_option_put(void *value, uint32_t *len, const void *from, uint32_t n)
 
 static void changed_tcp(struct inet_sock *i, int name, bool on)
 {
+    uint32_t lowat;
     int err = 0;
 
     if (name == SO_KEEPALIVE)
@@ -50,6 +51,9 @@ static void changed_tcp(struct inet_sock *i, int name, bool on)
     else if (name == SO_RCVLOWAT)
         err = tcp_set_option(i->tcp, TCP_OPT_RCVLOWAT, i->s.rcvlowat);
     assert(!err); /* these take any value */
+    if (name == SO_RCVLOWAT && !tcp_get_option(i->tcp, TCP_OPT_RCVLOWAT,
+                                               &lowat))
+        atomic_store_relaxed(&i->s.rcvlowat, lowat); /* as far as it fits */
 }
 
 static void changed_udp(struct inet_sock *i, int name, bool on)

@@ -280,8 +280,13 @@ static void turn_run(void)
     bool more = turn_has_work();
     bool on;
 
-    if (!more || k->in_turn)
+    if (k->in_turn)
         return;
+    if (!more) { /* the idle loop turned interrupts off, and a thread woke up */
+        if (virtio_net_is_polled())
+            watch_start(k);
+        return;
+    }
     k->in_turn = true;
     k->looked_at = clock_monotonic();
     for (int i = 0; i < TURN_ROUNDS && more; i++) {

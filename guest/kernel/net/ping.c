@@ -106,7 +106,8 @@ int ping_connect(struct udp_sock *u, const struct net_endpoint *remote)
 }
 
 static int output_locked(struct udp_sock *u, struct frame *f,
-                         const struct net_endpoint *dst)
+                         const struct net_endpoint *dst,
+                         const struct udp_wish *w)
 {
     struct net_route r;
     uint8_t *p = f->data;
@@ -115,6 +116,8 @@ static int output_locked(struct udp_sock *u, struct frame *f,
 
     if (p[0] != (is_v4 ? ECHO_REQUEST4 : ECHO_REQUEST6) || p[1])
         err = -EINVAL;
+    else if (udp_wishes_route(w))
+        err = udp_wish_route(u, dst, w, &r);
     else
         err = route_find(u->s.net, &dst->addr,
                          u->s.is_bound ? &u->s.local.addr : NULL,
@@ -125,7 +128,8 @@ static int output_locked(struct udp_sock *u, struct frame *f,
     }
     f->src = r.src;
     f->dst = dst->addr;
-    f->ttl = u->s.ttl;
+    f->ttl = w && w->hops > 0 ? (uint8_t)w->hops : u->s.ttl;
+    f->tos = w && w->tos >= 0 ? (uint8_t)w->tos : u->s.tos;
     wire_put16(p + 4, u->s.local.port);
     net_defer(u->s.net);
     if (!is_v4) {
@@ -166,7 +170,7 @@ ssize_t ping_send(struct udp_sock *u, const struct udp_send *m)
     if (err)
         frame_put(f);
     else
-        err = output_locked(u, f, &dst);
+        err = output_locked(u, f, &dst, m->wish);
     sock_unlock(&u->s);
     return err ? err : (ssize_t)m->len;
 }

@@ -210,7 +210,9 @@ int route_find(struct netstack *net, const struct net_addr *dst,
     if (own) {
         out->nif = net->nifs[0];
         out->next_hop = *dst;
-        out->src = is_any ? *dst : *src;
+        out->src = !is_any ? *src : *dst;
+        if (is_any && addr_is_v4(dst) && addr_is_loopback(dst))
+            out->src = addr_from_v4(0x7f000001); /* for all of 127/8 */
         out->mtu = out->nif->mtu;
         return 0;
     }

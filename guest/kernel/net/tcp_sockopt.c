@@ -77,6 +77,17 @@ static int set_quickack(struct tcp_conn *c, uint32_t v)
     return 0;
 }
 
+/* So many bytes have to fit (Linux: half of the buffer is for payload). */
+static int set_rcvlowat(struct tcp_conn *c, uint32_t v)
+{
+    uint32_t max = c->p.rcvbuf_fixed ? c->p.rcvbuf : TCP_RCVBUF_MAX;
+
+    c->p.rcvlowat = MAX(MIN(v, max / 2), 1u);
+    if (!c->p.rcvbuf_fixed)
+        c->p.rcvbuf = MAX(c->p.rcvbuf, 2 * c->p.rcvlowat);
+    return 0;
+}
+
 static int set_locked(struct tcp_conn *c, enum tcp_option o, uint32_t v)
 {
     switch (o) {
@@ -93,8 +104,10 @@ static int set_locked(struct tcp_conn *c, enum tcp_option o, uint32_t v)
     case TCP_OPT_SYNCNT:
         return set_byte(v, 127, &c->p.syn_count);
     case TCP_OPT_USER_TIMEOUT:
+        if (v > INT32_MAX)
+            return -EINVAL;
         c->p.user_timeout = v;
-        return v > INT32_MAX ? -EINVAL : 0;
+        return 0;
     case TCP_OPT_MAXSEG:
         if (v && (v < TCP_MIN_MSS || v > 32767))
             return -EINVAL;
@@ -110,8 +123,7 @@ static int set_locked(struct tcp_conn *c, enum tcp_option o, uint32_t v)
         c->p.sndbuf_fixed = true;
         return 0;
     case TCP_OPT_RCVLOWAT:
-        c->p.rcvlowat = MAX(v, 1u);
-        return 0;
+        return set_rcvlowat(c, v);
     default:
         return -ENOPROTOOPT;
     }

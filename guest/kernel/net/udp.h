@@ -40,10 +40,18 @@ struct udp_info {
     uint8_t ttl, tos;
 };
 
+/* What one datagram has of its own. */
+struct udp_wish {
+    struct net_addr src; /* any: as the socket */
+    uint32_t nif_index;  /* 0: not said */
+    int32_t hops, tos;   /* -1: as the socket */
+};
+
 struct udp_send {
     struct net_iter *from;
     uint32_t len;
     const struct net_endpoint *to; /* NULL: the connected peer */
+    const struct udp_wish *wish;   /* NULL: none */
 };
 
 #define UDP_RECV_PEEK 1u
@@ -65,6 +73,15 @@ uint32_t udp_next_len(struct udp_sock *u);
 ssize_t udp_send(struct udp_sock *u, const struct udp_send *m);
 ssize_t udp_recv(struct udp_sock *u, struct net_iter *to, uint32_t flags,
                  struct udp_info *info);
+/* The way to dst from where `w` says. -EINVAL, IPv4 -ENETUNREACH: not an
+ * address of ours, or of the other family. REQUIRES(s.lock) */
+int udp_wish_route(struct udp_sock *u, const struct net_endpoint *dst,
+                   const struct udp_wish *w, struct net_route *out)
+    __must_check;
+static inline bool udp_wishes_route(const struct udp_wish *w)
+{
+    return w && (w->nif_index || !addr_is_any(&w->src));
+}
 /* For the stack */
 void udp_work(struct net_sock *s);
 bool udp_classify(struct netstack *net, struct frame *f); /* true: took it */

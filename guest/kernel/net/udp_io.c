@@ -170,22 +170,48 @@ static int find_route(struct udp_sock *u, const struct net_endpoint *dst)
     return err;
 }
 
+int udp_wish_route(struct udp_sock *u, const struct net_endpoint *dst,
+                   const struct udp_wish *w, struct net_route *out)
+{
+    const struct net_addr *src = u->s.is_bound ? &u->s.local.addr : NULL;
+    uint32_t nif = w->nif_index ? w->nif_index
+                   : dst->scope ? dst->scope
+                                : u->s.bound_nif;
+    int err;
+
+    if (!addr_is_any(&w->src)) {
+        src = &w->src;
+        if (addr_is_v4(src) != addr_is_v4(&dst->addr) ||
+            !netif_of_addr(u->s.net, src, ADDR_FREE))
+            return addr_is_v4(src) ? -ENETUNREACH : -EINVAL;
+    }
+    err = route_find(u->s.net, &dst->addr, src, nif, out);
+    if (!err && out->is_broadcast && !u->may_broadcast)
+        err = -EACCES;
+    return err;
+}
+
 static int output_locked(struct udp_sock *u, struct frame *f,
-                         const struct net_endpoint *dst)
+                         const struct net_endpoint *dst,
+                         const struct net_route *r, const struct udp_wish *w)
 {
     uint32_t len = frame_total(f);
     bool is_group = addr_is_multicast(&dst->addr);
-    struct net_route route = u->route;
+    struct net_route route = *r;
 
     if (u->max_packet6 && !addr_is_v4(&dst->addr))
         route.mtu = MIN(route.mtu, u->max_packet6);
-    f->src = u->route.src;
+    f->src = r->src;
     f->dst = dst->addr;
     f->sport = u->s.local.port;
     f->dport = dst->port;
     f->proto = IP_PROTO_UDP;
     f->tos = u->s.tos;
     f->ttl = is_group ? u->multicast_ttl : u->s.ttl;
+    if (w && w->tos >= 0)
+        f->tos = (uint8_t)w->tos;
+    if (w && w->hops > 0)
+        f->ttl = (uint8_t)w->hops;
     wire_put16(f->data, f->sport);
     wire_put16(f->data + 2, f->dport);
     wire_put16(f->data + 4, len);
@@ -199,7 +225,9 @@ static int output_locked(struct udp_sock *u, struct frame *f,
 
 ssize_t udp_send(struct udp_sock *u, const struct udp_send *m)
 {
+    bool has_own = udp_wishes_route(m->wish);
     struct net_endpoint dst, any;
+    struct net_route own;
     struct frame *f;
     int err;
 
@@ -221,11 +249,12 @@ ssize_t udp_send(struct udp_sock *u, const struct udp_send *m)
     else if (!u->s.port_link)
         err = port_bind(&u->s, PORT_UDP, &any);
     if (!err)
-        err = find_route(u, &dst);
+        err = has_own ? udp_wish_route(u, &dst, m->wish, &own)
+                      : find_route(u, &dst);
     if (err)
         frame_put(f);
     else
-        err = output_locked(u, f, &dst);
+        err = output_locked(u, f, &dst, has_own ? &own : &u->route, m->wish);
     sock_unlock(&u->s);
     return err ? err : (ssize_t)m->len;
 }

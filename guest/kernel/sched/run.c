@@ -234,23 +234,30 @@ static struct thread *pick_next(struct cpu *c, struct runqueue *q,
 
 void schedule(void)
 {
-    bool was_on;
+    struct thread *prev = current_thread(), *next;
+    bool was_on, is_asked = false;
     struct cpu *c;
-    struct thread *prev, *next;
     struct runqueue *q;
 
+    /* Before the turn: an interrupt that asks for one while the turn ends
+     * asks for another. */
+    atomic_and(&prev->work, ~WORK_RESCHED);
     poller_turn(); /* it may wake the current thread */
     was_on = irq_save();
     c = this_cpu();
-    prev = c->current;
     q = &queues[c->id];
 
-    atomic_and(&prev->work, ~WORK_RESCHED);
+    if (unlikely(thread_has_work(prev, WORK_RESCHED))) {
+        is_asked = poller_has_work();
+        atomic_and(&prev->work, ~WORK_RESCHED);
+    }
     next = pick_next(c, q, prev);
     if (atomic_load_relaxed(&q->nr) && next != c->idle_thread)
         arm_slice(q);
     else
         q->slice_end = 0;
+    if (unlikely(is_asked)) /* on its way back to the program */
+        atomic_or(&next->work, WORK_RESCHED);
     if (next != prev)
         switch_to(c, prev, next);
     irq_restore(was_on);
