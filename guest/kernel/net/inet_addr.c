@@ -119,6 +119,26 @@ void inet_addr_put(struct inet_sock *i, const struct net_endpoint *e,
 
 /* ---- bind and names ---- */
 
+/* The address only. REQUIRES what inet_bind has checked. */
+static int bind_address(struct inet_sock *i, const struct net_endpoint *local)
+{
+    bool is_any = addr_is_any(&local->addr);
+    struct net_sock *ns = i->ns;
+    int err = 0;
+
+    if (!is_any && !netif_of_addr(ns->net, &local->addr, ADDR_FREE))
+        return -EADDRNOTAVAIL;
+    sock_lock(ns);
+    if (ns->port_link || ns->remote.port || tcp_is_connected(i->tcp))
+        err = -EINVAL;
+    if (!err) {
+        ns->local = *local;
+        ns->is_bound = !is_any;
+    }
+    sock_unlock(ns);
+    return err;
+}
+
 int inet_bind(struct socket *s, const struct socket_addr *addr)
 {
     struct inet_sock *i = to_inet(s);
@@ -132,6 +152,9 @@ int inet_bind(struct socket *s, const struct socket_addr *addr)
     if (local.port && local.port < FIRST_FREE_PORT && i->kind != INET_PING &&
         current_process()->euid != 0)
         return -EACCES;
+    if (i->kind == INET_TCP && !local.port &&
+        (atomic_load_relaxed(&i->flags) & INET_LATE_PORT))
+        return bind_address(i, &local);
     if (i->kind == INET_TCP)
         return tcp_bind(i->tcp, &local);
     if (i->kind == INET_UDP)

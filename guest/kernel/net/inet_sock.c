@@ -139,7 +139,6 @@ static int inet_shutdown(struct socket *s, uint32_t how)
         err = -ENOTCONN; /* over, or not begun */
     else
         err = tcp_shutdown(i->tcp, read, write);
-    (void)atomic_or(&i->shutdown, how);
     /* Whoever waits looks again. */
     inet_event(i->ns, NET_EV_IN | NET_EV_OUT | NET_EV_HUP | NET_EV_RDHUP);
     if (i->kind == INET_TCP && read)

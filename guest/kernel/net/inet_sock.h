@@ -17,7 +17,7 @@
  *   count then decides (sock_hooks.release frees the structure), since a
  *   connection goes on closing after its file is gone.
  *
- * Locks: read_lock, write_lock (mutexes, outermost) -> the stack's socket lock
+ * Locks: write_lock -> read_lock (mutexes, outermost) -> the stack's socket lock
  * -> wait queues. list_lock (irq-safe, alone): the list of all sockets.
  */
 #pragma once
@@ -53,7 +53,8 @@ enum inet_kind { INET_TCP, INET_UDP, INET_PING };
 /* kept for getsockopt */
 #define INET_RECVERR 0x100u
 #define INET_RECVERR6 0x200u
-#define INET_LATE_PORT 0x400u /* IP_BIND_ADDRESS_NO_PORT */
+/* IP_BIND_ADDRESS_NO_PORT: connect picks the port, by all four numbers */
+#define INET_LATE_PORT 0x400u
 
 enum inet_state { INET_UNCONNECTED, INET_CONNECTING, INET_CONNECTED };
 
@@ -80,7 +81,6 @@ struct inet_sock {
     uint8_t mtu_discover, mtu_discover6;
     int16_t linger2;         /* as it was set, seconds; 0: default */
     uint32_t defer_accept;   /* seconds, kept only */
-    uint32_t shutdown;       /* SHUTDOWN_* */
     nsec_t last_stamp;       /* SIOCGSTAMP: realtime, 0 = none */
     /* --- protected by list_lock --- */
     struct list link;

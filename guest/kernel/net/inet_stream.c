@@ -68,13 +68,16 @@ static int connect_wait(struct inet_sock *i, nsec_t deadline)
     return socket_wait_error(err, i->s.sndtimeo);
 }
 
-/* AF_UNSPEC: back to a socket that is not connected. The stack has no way to
- * do that to a connection; one that is not open is unconnected as it is. */
+/* AF_UNSPEC: back to a socket that is not connected. REQUIRES(write_lock) */
 static int disconnect(struct inet_sock *i)
 {
-    return tcp_state_now(i) == TCP_CLOSE && i->state != INET_CONNECTED
-               ? 0
-               : -ENOTSUP;
+    mutex_lock(&i->read_lock);
+    tcp_disconnect(i->tcp);
+    i->s.is_listening = false;
+    i->state = INET_UNCONNECTED;
+    forget_names(i);
+    mutex_unlock(&i->read_lock);
+    return 0;
 }
 
 /* REQUIRES(write_lock) */

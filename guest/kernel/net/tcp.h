@@ -185,6 +185,9 @@ uint32_t tcp_poll(struct tcp_conn *c); /* NET_EV_* that are true now */
 /* -EINPROGRESS: NET_EV_OUT comes, then sock_take_error tells. */
 int tcp_connect(struct tcp_conn *c, const struct net_endpoint *remote)
     __must_check;
+/* Back to a socket that is not connected, by a reset; options and a port that
+ * bind gave stay. No reader or writer may be in a call that copies. */
+void tcp_disconnect(struct tcp_conn *c); /* tcp_conn.c */
 /* tcp_listen.c */
 int tcp_listen(struct tcp_conn *c, uint32_t backlog) __must_check;
 /* Returns owned; -EAGAIN, -EINVAL (does not listen). */

@@ -267,6 +267,19 @@ void tcp_close(struct tcp_conn *c, bool abort)
     sock_put(&c->s);
 }
 
+void tcp_disconnect(struct tcp_conn *c)
+{
+    if (c->accept)
+        tcp_listener_closed(c);
+    sock_lock(&c->s);
+    tcp_drain(c);
+    if (c->state != TCP_CLOSE)
+        tcp_abort(c, ECONNRESET);
+    tcp_free_recv_queue(c);
+    c->was_open = c->fin_received = c->is_read_shut = false;
+    sock_unlock(&c->s);
+}
+
 static uint32_t poll_locked(struct tcp_conn *c)
 {
     uint32_t bits = 0;

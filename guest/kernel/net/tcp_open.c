@@ -232,7 +232,8 @@ static int connect_locked(struct tcp_conn *c,
         return c->state == TCP_SYN_SENT ? -EALREADY : -EISCONN;
     if (addr_is_multicast(&remote->addr) || addr_is_broadcast(&remote->addr))
         return -ENETUNREACH;
-    tcp_clear(c); /* after a connection that failed */
+    tcp_drain(c); /* nothing of an earlier connection may stay */
+    tcp_clear(c);
     err = route_find(net, &remote->addr,
                      c->s.is_bound ? &c->s.local.addr : NULL,
                      remote->scope ? remote->scope : c->s.bound_nif,

@@ -375,9 +375,10 @@ static void op_program(struct fuzz *z)
         break;
     case 10:
         host_iter_from(&it, buf, u16(z) % 5000);
-        (void)!udp_send(z->udp, &(struct udp_send){&it.it,
-                                                   (uint32_t)it.it.left,
-                                                   &peer});
+        (void)!udp_send(z->udp, &(struct udp_send){
+                                    .from = &it.it,
+                                    .len = (uint32_t)it.it.left,
+                                    .to = &peer});
         break;
     default:
         if (c)

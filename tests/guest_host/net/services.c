@@ -215,8 +215,9 @@ static bool serve_udp(struct services *sv)
             return did;
         did = true;
         host_iter_from(&it, buf, (size_t)n);
-        (void)!udp_send(sv->udp, &(struct udp_send){&it.it, (uint32_t)n,
-                                                    &info.from});
+        (void)!udp_send(sv->udp, &(struct udp_send){.from = &it.it,
+                                                    .len = (uint32_t)n,
+                                                    .to = &info.from});
     }
 }
 

@@ -43,7 +43,9 @@ static ssize_t udp_put(struct udp_sock *u, const char *text,
     struct host_iter it;
 
     host_iter_from(&it, text, strlen(text));
-    return udp_send(u, &(struct udp_send){&it.it, (uint32_t)strlen(text), to});
+    return udp_send(u, &(struct udp_send){.from = &it.it,
+                                          .len = (uint32_t)strlen(text),
+                                          .to = to});
 }
 
 static ssize_t udp_get(struct udp_sock *u, char *buf, size_t n,
@@ -180,7 +182,9 @@ static void test_udp_fragments(bool is_v4)
     for (uint32_t i = 0; i < sizeof(big); i++)
         big[i] = (uint8_t)rng_next(&rng);
     host_iter_from(&it, big, sizeof(big));
-    CHECK_EQ(udp_send(u, &(struct udp_send){&it.it, sizeof(big), &peer}),
+    CHECK_EQ(udp_send(u, &(struct udp_send){.from = &it.it,
+                                            .len = sizeof(big),
+                                            .to = &peer}),
              sizeof(big));
     while ((p = wire_take(&w)) != NULL) {
         uint8_t *ip = p->data + ETH_HEADER, t[16];
@@ -357,7 +361,8 @@ static void test_echo(bool is_v4)
     to.addr = peer;
     memset(ping + 2, 0, 6);
     host_iter_from(&it, ping, 40);
-    CHECK_EQ(ping_send(u, &(struct udp_send){&it.it, 40, &to}), 40);
+    CHECK_EQ(ping_send(u, &(struct udp_send){.from = &it.it, .len = 40,
+                                             .to = &to}), 40);
     p = wire_take(&w);
     CHECK(p);
     reply = p->data + ETH_HEADER + (is_v4 ? 20 : 40);

@@ -215,7 +215,8 @@ static void run_udp(struct worker *w)
 
     host_iter_from(&it, buf, 10);
     memset(buf, (int)w->cpu, 10);
-    (void)!udp_send(w->udp, &(struct udp_send){&it.it, 10, &to});
+    (void)!udp_send(w->udp, &(struct udp_send){.from = &it.it, .len = 10,
+                                               .to = &to});
     for (;;) {
         host_iter_to(&it, buf, sizeof(buf));
         if (udp_recv(w->udp, &it.it, 0, &info) < 0)
