@@ -16,10 +16,13 @@
 enum verdict { DROP, TO_STACK, TAKEN };
 
 /* Loopback addresses stay on loopback (RFC 1122 3.2.1.3); nobody speaks from
- * a group. */
+ * a group, and who has no address yet speaks to many. */
 static bool is_martian(const struct netif *nif, const struct frame *f)
 {
     if (addr_is_multicast(&f->src) || addr_is_broadcast(&f->src))
+        return true;
+    if (addr_is_any(&f->src) && !(f->flags & FRAME_BROADCAST) &&
+        !addr_is_multicast(&f->dst))
         return true;
     return !(nif->caps & NETIF_LOOPBACK) &&
            (addr_is_loopback(&f->src) || addr_is_loopback(&f->dst));
@@ -119,6 +122,7 @@ static enum verdict classify_v6(struct netif *nif, struct frame *f)
     f->l3 = f->data;
     f->tos = (uint8_t)(wire_get16(p) >> 4);
     f->proto = p[6];
+    f->proto_at = 6;
     f->ttl = p[7];
     f->src = addr_from_wire6(p + 8);
     f->dst = addr_from_wire6(p + 24);

@@ -312,6 +312,9 @@ struct frame *frame_linearize(struct frame *f, uint32_t headroom)
                              ? FRAME_SMALL
                              : FRAME_LARGE;
     struct frame *n = NULL;
+    uint32_t header = f->l3 && f->l3 < f->data
+                          ? (uint32_t)(f->data - f->l3)
+                          : 0;
 
     if (total <= frame_room(c, headroom))
         n = frame_alloc(f->net, c, headroom, FRAME_FOR_CONTROL);
@@ -327,6 +330,13 @@ struct frame *frame_linearize(struct frame *f, uint32_t headroom)
         n->sport = f->sport;
         n->dport = f->dport;
         n->payload_off = f->payload_off;
+        n->eth_type = f->eth_type;
+        n->proto_at = f->proto_at;
+        if (header && header <= headroom) {
+            n->l3 = n->data - header;
+            n->l4 = n->data;
+            memcpy(n->l3, f->l3, header);
+        }
     }
     frame_put(f);
     return n;

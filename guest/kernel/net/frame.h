@@ -74,6 +74,7 @@ struct frame { /* refcounted */
     uint8_t proto, tos;
     uint16_t payload_off; /* of a TCP segment: header bytes */
     uint16_t eth_type;
+    uint16_t proto_at;    /* IPv6, received: byte behind l3 that says proto */
     union {               /* of whoever holds the frame */
         struct {
             uint32_t seq, end;       /* TCP: first byte, past the last */
@@ -161,7 +162,8 @@ void frame_copy_out(const struct frame *f, uint32_t off, void *to, uint32_t n);
 /* The piece that holds offset `off`: bytes there, 0 at the end. */
 uint32_t frame_piece(struct frame *f, uint32_t off, uint8_t **data);
 /* Moves all bytes into the linear part of a new frame with headroom; the old
- * one is put. NULL: no memory or more than a large frame holds. Takes f. */
+ * one is put. NULL: no memory or more than a large frame holds. Takes f. An
+ * IP header in front of the data (l3) stays there. */
 struct frame *frame_linearize(struct frame *f, uint32_t headroom);
 void frame_list_add(struct frame_list *l, struct frame *f);
 struct frame *frame_list_take(struct frame_list *l);

@@ -168,15 +168,16 @@ static void input_error(struct netstack *net, struct frame *f)
     icmp_tell_socket(net, &quoted, error, mtu);
 }
 
-/* Turns the request into its reply, in place when nobody else has it. */
+/* Turns the request into its reply, in place when nobody else has it. Pings
+ * to everybody are not answered (RFC 1122 3.2.2.6 allows it): they are for
+ * flooding others. */
 static void echo(struct netstack *net, struct frame *f)
 {
     struct net_addr us = f->dst;
     struct net_route r;
 
-    if (addr_is_multicast(&us) || (f->flags & FRAME_BROADCAST))
-        us = netif_first_addr(f->nif, true);
-    if (route_find(net, &f->src, &us, 0, &r) ||
+    if (addr_is_multicast(&us) || (f->flags & FRAME_BROADCAST) ||
+        route_find(net, &f->src, &us, 0, &r) ||
         !net_rate_allows(net, &net->icmp_rate, ICMP_PER_SECOND * 10)) {
         frame_put(f);
         return;
@@ -191,7 +192,7 @@ static void echo(struct netstack *net, struct frame *f)
     f->flags = 0;
     f->data[0] = ECHO_REPLY;
     f->data[2] = f->data[3] = 0;
-    csum_store(f->data + 2, csum_add(0, f->data, f->len));
+    csum_store(f->data + 2, csum_add_frame(0, f, 0, frame_total(f)));
     net_count(net, NET_ICMP_OUT);
     (void)!ip_output(&r, f, 0);
 }

@@ -84,7 +84,7 @@ void icmp6_error(struct netstack *net, struct frame *f, enum ip_error e,
         send_error(net, f, UNREACHABLE, 4, 0);
         break;
     case IP_ERR_PROTO:
-        send_error(net, f, PARAMETER_PROBLEM, 1, extra ? extra : 6);
+        send_error(net, f, PARAMETER_PROBLEM, 1, extra);
         break;
     case IP_ERR_REASSEMBLY:
         send_error(net, f, TIME_EXCEEDED, 1, 0);

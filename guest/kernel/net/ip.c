@@ -40,6 +40,10 @@ void ip_deliver(struct netstack *net, struct frame *f)
     }
     switch (f->proto) {
     case IP_PROTO_TCP:
+        if (f->flags & FRAME_BROADCAST) { /* RFC 9293 3.9.2.3 */
+            drop(net, f, NET_BAD_FRAME);
+            return;
+        }
         tcp_stack_input(net, f);
         return;
     case IP_PROTO_UDP:
@@ -60,8 +64,22 @@ void ip_deliver(struct netstack *net, struct frame *f)
     default:
         break;
     }
-    icmp_error(net, f, IP_ERR_PROTO, 0);
+    icmp_error(net, f, IP_ERR_PROTO, f->proto_at);
     frame_put(f);
+}
+
+bool ip_accepts(struct frame *f)
+{
+    struct netstack *net = f->nif->net;
+    enum netif_dst d = netif_accepts(f->nif, &f->dst);
+
+    if (d == DST_GROUP) /* perhaps in a frame that was for us alone */
+        f->flags |= FRAME_BROADCAST;
+    if (d != DST_NONE && ((f->flags & FRAME_LOOPED) ||
+                          !netif_of_addr(net, &f->src, ADDR_FREE)))
+        return true;
+    net_count(net, NET_NOT_FOR_US);
+    return false;
 }
 
 static void input_v4(struct netstack *net, struct frame *f)
@@ -73,9 +91,8 @@ static void input_v4(struct netstack *net, struct frame *f)
         drop(net, f, NET_BAD_CHECKSUM);
         return;
     }
-    if (!netif_accepts(f->nif, &f->dst)) {
-        /* DHCP answers come before there is an address. */
-        drop(net, f, NET_NOT_FOR_US);
+    if (!ip_accepts(f)) {
+        frame_put(f);
         return;
     }
     if (frag && !was_whole) {
@@ -88,9 +105,8 @@ static void input_v4(struct netstack *net, struct frame *f)
 
 static void input_v6(struct netstack *net, struct frame *f)
 {
-    if (!netif_accepts(f->nif, &f->dst)) {
-        /* Duplicate detection looks for answers about tentative ones. */
-        drop(net, f, NET_NOT_FOR_US);
+    if (!ip_accepts(f)) {
+        frame_put(f);
         return;
     }
     if (ip6_walk_headers(net, f) == 0)

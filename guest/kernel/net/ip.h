@@ -37,6 +37,9 @@ void ip_input(struct netstack *net, struct frame *f);
 void ip_deliver(struct netstack *net, struct frame *f);
 /* Are the IP header's and the transport's checksums right? Counts. */
 bool ip_check(struct netstack *net, struct frame *f);
+/* Is it for us, and not from us over a wire (RFC 1122 3.2.1.3)? Marks what is
+ * for many. For packets that were found by their ports only. Counts. */
+bool ip_accepts(struct frame *f);
 /* Checks the transport header of TCP and UDP, fills in the ports. Other
  * protocols pass. (classify.c) */
 bool ip_parse_transport(struct frame *f);

@@ -62,6 +62,7 @@ static int walk_one(struct netstack *net, struct frame *f)
             goto drop;
     }
     f->proto = p[0];
+    f->proto_at = (uint16_t)(p - f->l3);
     frame_trim_head(f, n);
     return 0;
 drop:
@@ -80,9 +81,12 @@ static int walk_fragment(struct netstack *net, struct frame *f)
         return 1;
     }
     f->proto = p[0];
+    f->proto_at = (uint16_t)(p - f->l3);
     frame_trim_head(f, 8);
-    if ((wire_get16(p + 2) & 0xfff9) == 0)
-        return 0; /* an atomic fragment (RFC 6946) */
+    if ((wire_get16(p + 2) & 0xfff9) == 0) { /* atomic (RFC 6946) */
+        f->flags |= FRAME_REASSEMBLED;
+        return 0;
+    }
     if ((wire_get16(p + 2) & 1) && frame_total(f) % 8)
         return refuse(net, f, IP_ERR_HEADER, f->l3 + 4);
     f = reass_add_v6(net, f, p);
@@ -99,7 +103,7 @@ int ip6_walk_headers(struct netstack *net, struct frame *f)
         switch (f->proto) {
         case IP_PROTO_HOPOPTS:
             if (i)
-                return refuse(net, f, IP_ERR_PROTO, f->data);
+                return refuse(net, f, IP_ERR_PROTO, f->l3 + f->proto_at);
             /* fall through */
         case IP_PROTO_DSTOPTS:
         case IP_PROTO_ROUTING:

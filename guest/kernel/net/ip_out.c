@@ -179,7 +179,7 @@ int ip_output(const struct net_route *r, struct frame *f, uint32_t flags)
         /* An unfragmentable packet needs no identity (RFC 6864), but some
          * middle boxes count on one. */
         push_v4(f, atomic_add(&f->net->ip_id, f->gso ? 64u : 1u),
-                flags & IP_DONT_FRAGMENT ? 0x4000u : 0);
+                (flags & IP_DONT_FRAGMENT) && !r->may_fragment ? 0x4000u : 0);
         neigh_output(r, ETH_TYPE_IPV4, f);
     } else {
         push_v6(f, f->proto);

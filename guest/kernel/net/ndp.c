@@ -228,6 +228,7 @@ void ndp_input(struct netif *nif, struct frame *f)
         head = REDIRECT_BYTES;
     /* Everything in one piece: what is longer than a buffer is not for us. */
     if (f->ttl != 255 || f->data[1] != 0 || f->frag_len || f->len < head ||
+        (f->flags & FRAME_REASSEMBLED) || /* RFC 6980 5 */
         !ndp_options_ok(f, head)) {
         net_count(nif->net, NET_BAD_FRAME);
         return;

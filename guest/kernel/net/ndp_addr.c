@@ -187,9 +187,12 @@ static void ndp_timer(struct net_timer *timer)
     nsec_t now = net_now(s->nif->net), next;
     bool must_ask = false;
 
-    next = tick_addrs(s->nif, now);
+    /* First, so that an address added meanwhile arms the timer by itself. */
     spin_lock(&s->lock);
     s->timer_pending = false;
+    spin_unlock(&s->lock);
+    next = tick_addrs(s->nif, now);
+    spin_lock(&s->lock);
     if (s->solicits_left && s->solicit_at <= now) {
         s->solicits_left--;
         s->solicit_at = now + SOLICIT_INTERVAL_NS;
@@ -217,6 +220,8 @@ static bool refresh_addr(struct netif *nif, const struct netif_addr *fresh,
         if (a->state == ADDR_FREE || !addr_equal(&a->addr, &fresh->addr))
             continue;
         is_known = true;
+        if (!a->is_auto)
+            continue; /* given by hand: no router's business */
         a->preferred_until = fresh->preferred_until;
         if (fresh->valid_until > now + TWO_HOURS_NS ||
             fresh->valid_until > a->valid_until)

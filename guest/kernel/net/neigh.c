@@ -54,18 +54,28 @@ static struct neigh *find_locked(struct netif *nif, uint32_t bucket,
     return n;
 }
 
-static void evict_locked(struct neigh_table *t, uint32_t bucket)
+/* Who is known not to answer goes first, then who was heard of longest ago;
+ * nobody whose answer is being waited for. False: none. */
+static bool evict_locked(struct neigh_table *t, uint32_t bucket)
 {
-    struct neigh **link = &t->buckets[bucket].first, *n;
+    struct neigh **link = &t->buckets[bucket].first, **worst = NULL, *n;
 
-    for (; (n = *link) != NULL; link = &n->next)
-        if (!n->timer_pending) {
-            *link = n->next;
-            frame_list_free(&n->waiting);
-            kfree(n);
-            atomic_sub(&t->nr, 1u);
-            return;
-        }
+    for (; (n = *link) != NULL; link = &n->next) {
+        if (n->timer_pending)
+            continue;
+        if (!worst || n->state == NEIGH_NEW ||
+            ((*worst)->state != NEIGH_NEW &&
+             n->confirmed <= (*worst)->confirmed))
+            worst = link;
+    }
+    if (!worst)
+        return false;
+    n = *worst;
+    *worst = n->next;
+    frame_list_free(&n->waiting);
+    kfree(n);
+    t->buckets[bucket].nr--;
+    return true;
 }
 
 static void neigh_timer(struct net_timer *timer);
@@ -76,11 +86,8 @@ static struct neigh *create_locked(struct netif *nif, uint32_t bucket,
     struct neigh_table *t = nif->net->neighs;
     struct neigh *n;
 
-    if (atomic_load_relaxed(&t->nr) >= NEIGH_MAX) {
-        evict_locked(t, bucket);
-        if (atomic_load_relaxed(&t->nr) >= NEIGH_MAX)
-            return NULL;
-    }
+    if (t->buckets[bucket].nr >= NEIGH_PER_BUCKET && !evict_locked(t, bucket))
+        return NULL;
     n = kzalloc(sizeof(*n));
     if (!n)
         return NULL;
@@ -89,7 +96,7 @@ static struct neigh *create_locked(struct netif *nif, uint32_t bucket,
     net_timer_init(&n->timer, neigh_timer);
     n->next = t->buckets[bucket].first;
     t->buckets[bucket].first = n;
-    atomic_add(&t->nr, 1u);
+    t->buckets[bucket].nr++;
     return n;
 }
 
@@ -123,14 +130,29 @@ static void send_waiting(struct neigh *n, struct frame_list *l)
         netif_queue_eth(n->nif, n->mac, f->eth_type, f);
 }
 
-/* The senders of frames that cannot go out get an error. */
+/* Is the transport header behind the IP header? Not in later fragments, and
+ * in IPv6 not in the first one either. */
+static bool has_transport(const struct frame *f)
+{
+    if (addr_is_v4(&f->dst))
+        return (wire_get16(f->data + 6) & 0x1fff) == 0;
+    return f->data[6] == f->proto;
+}
+
+/* The senders of frames that cannot go out get an error, as if a router had
+ * sent it. */
 static void fail_waiting(struct netstack *net, struct frame_list *l)
 {
     struct frame *f;
 
     while ((f = frame_list_take(l)) != NULL) {
         net_count(net, NET_NEIGH_FAILED);
-        icmp_tell_socket(net, f, EHOSTUNREACH, 0);
+        if (has_transport(f)) {
+            frame_trim_head(f, ip_header_bytes(&f->dst));
+            f->sport = wire_get16(f->data);
+            f->dport = wire_get16(f->data + 2);
+            icmp_tell_socket(net, f, EHOSTUNREACH, 0);
+        }
         frame_put(f);
     }
 }

@@ -17,7 +17,7 @@
 #include "net/route.h"
 
 #define NEIGH_BUCKETS 64u
-#define NEIGH_MAX 1024u
+#define NEIGH_PER_BUCKET 32u /* a flood of strangers costs no more */
 #define NEIGH_WAITING_MAX 64u /* frames that wait for one address */
 
 enum neigh_state {
@@ -42,8 +42,8 @@ struct neigh_table {
     struct {
         struct spinlock lock;
         struct neigh *first; /* entries: protected by lock */
+        uint32_t nr;
     } buckets[NEIGH_BUCKETS];
-    uint32_t nr; /* atomic */
 };
 
 /* What an advertisement or reply says. */

@@ -117,21 +117,21 @@ bool netif_is_broadcast(struct netif *nif, const struct net_addr *a)
     return false;
 }
 
-bool netif_accepts(struct netif *nif, const struct net_addr *dst)
+enum netif_dst netif_accepts(struct netif *nif, const struct net_addr *dst)
 {
     struct netstack *net = nif->net;
-    bool is_ours = false;
+    bool is_group;
 
     if (addr_is_multicast(dst))
-        return netif_has_group(nif, dst);
+        return netif_has_group(nif, dst) ? DST_GROUP : DST_NONE;
     if (addr_is_loopback(dst))
-        return (nif->caps & NETIF_LOOPBACK) != 0;
+        return nif->caps & NETIF_LOOPBACK ? DST_OURS : DST_NONE;
     if (netif_of_addr(net, dst, ADDR_FREE))
-        return true;
+        return DST_OURS;
     spin_lock(&net->routes->conf_lock);
-    is_ours = netif_is_broadcast(nif, dst);
+    is_group = netif_is_broadcast(nif, dst);
     spin_unlock(&net->routes->conf_lock);
-    return is_ours;
+    return is_group ? DST_GROUP : DST_NONE;
 }
 
 static uint32_t common_bits(const struct net_addr *a,

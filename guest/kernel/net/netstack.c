@@ -140,7 +140,13 @@ bool net_rate_allows(struct netstack *net, struct net_rate *r,
     spin_lock(&r->lock);
     uint64_t fresh = (uint64_t)(now - r->last) / (uint64_t)step;
     if (fresh) {
-        r->tokens = (uint32_t)MIN(r->tokens + fresh, (uint64_t)per_second);
+        /* Never the same amount: a stranger who uses up the budget must not
+         * learn from what is left what others got of it. */
+        uint64_t max = per_second -
+                       siphash(&net->secret, &now, sizeof(now)) %
+                           (per_second / 16 + 1);
+
+        r->tokens = (uint32_t)MIN(r->tokens + fresh, max);
         r->last = now;
     }
     is_allowed = r->tokens > 0;

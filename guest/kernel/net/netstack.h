@@ -115,7 +115,8 @@ struct netstack {
     struct tcp_table *tcp;
     struct dns_config *dns;
     /* --- own locks --- */
-    struct net_rate icmp_rate, rst_rate, challenge_rate;
+    struct net_rate icmp_rate, rst_rate;
+    struct net_rate challenge_rate; /* for those without a connection */
     /* --- atomic --- */
     uint64_t mem_used;
     uint32_t ip_id;

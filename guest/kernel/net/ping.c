@@ -201,9 +201,9 @@ void ping_icmp(struct netstack *net, const struct frame *quoted, int error,
     struct frame like = *quoted;
     struct net_sock *s;
 
-    if (mtu)
-        route_learn_pmtu(net, &quoted->dst, mtu);
-    if (quoted->len < ICMP_HEADER)
+    if (quoted->len < ICMP_HEADER ||
+        quoted->data[0] != (addr_is_v4(&quoted->dst) ? ECHO_REQUEST4
+                                                     : ECHO_REQUEST6))
         return;
     like.src = quoted->dst;
     like.dst = quoted->src;
@@ -211,6 +211,8 @@ void ping_icmp(struct netstack *net, const struct frame *quoted, int error,
     s = ping_find(net, &like, wire_get16(quoted->data + 4));
     if (!s)
         return;
+    if (mtu)
+        (void)route_learn_pmtu(net, &quoted->dst, mtu);
     s->ops->icmp(s, quoted, error, mtu);
     sock_put(s);
 }

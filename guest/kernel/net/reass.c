@@ -3,6 +3,7 @@
 #include "net/reass.h"
 
 #include "lib/errno.h"
+#include "lib/printk.h"
 #include "lib/string.h"
 #include "mm/heap.h"
 #include "net/icmp.h"
@@ -85,36 +86,77 @@ static void reass_timer(struct net_timer *timer)
     free_parts(late);
 }
 
+static uint32_t memory_of(const struct frame *f)
+{
+    return frame_class_bytes(f->frame_class) + f->frag_len;
+}
+
+static struct reass_packet *oldest_locked(struct reass_table *t)
+{
+    struct reass_packet *oldest = NULL;
+
+    for (uint32_t i = 0; i < REASS_MAX_PACKETS; i++) {
+        struct reass_packet *p = &t->packets[i];
+
+        if (p->is_used && (!oldest || p->until < oldest->until))
+            oldest = p;
+    }
+    return oldest;
+}
+
+/* Makes room for `bytes`; the parts of packets that had to go are put in front
+ * of *evicted. A packet's every piece counts, not only its first: tiny ones
+ * hold a whole frame each. */
+static void make_room_locked(struct reass_table *t, uint32_t bytes,
+                             struct frame **evicted)
+{
+    struct reass_packet *p;
+
+    while (t->mem + bytes > REASS_MAX_BYTES &&
+           (p = oldest_locked(t)) != NULL) {
+        struct frame *parts = forget_locked(t, p), **link = &parts;
+
+        while (*link)
+            link = &(*link)->next;
+        *link = *evicted;
+        *evicted = parts;
+    }
+}
+
+static bool is_same(const struct reass_packet *p, const struct piece *in)
+{
+    const struct frame *f = in->f;
+
+    /* In IPv6 each piece may name another header (RFC 8200 4.5). */
+    return p->is_used && p->id == in->id && addr_equal(&p->src, &f->src) &&
+           addr_equal(&p->dst, &f->dst) &&
+           (p->proto == f->proto || !addr_is_v4(&f->dst));
+}
+
 static struct reass_packet *find_locked(struct reass_table *t,
                                         const struct piece *in,
                                         struct frame **evicted)
 {
-    struct reass_packet *unused = NULL, *oldest = NULL, *p;
-    const struct frame *f = in->f;
+    struct reass_packet *unused = NULL, *p;
 
     for (uint32_t i = 0; i < REASS_MAX_PACKETS; i++) {
         p = &t->packets[i];
-        if (!p->is_used) {
-            unused = p;
-            continue;
-        }
-        if (p->id == in->id && p->proto == f->proto &&
-            addr_equal(&p->src, &f->src) && addr_equal(&p->dst, &f->dst))
+        if (is_same(p, in))
             return p;
-        if (!oldest || p->until < oldest->until)
-            oldest = p;
+        if (!p->is_used)
+            unused = p;
     }
-    if (!unused || t->mem > REASS_MAX_BYTES) {
-        if (oldest)
-            *evicted = forget_locked(t, oldest);
-        unused = unused ? unused : oldest;
+    if (!unused) {
+        unused = oldest_locked(t);
+        assert(!*evicted); /* there was room, or somebody would have gone */
+        *evicted = forget_locked(t, unused);
     }
     p = unused;
     p->is_used = true;
     p->id = in->id;
-    p->proto = f->proto;
-    p->src = f->src;
-    p->dst = f->dst;
+    p->proto = in->f->proto;
+    p->src = in->f->src;
+    p->dst = in->f->dst;
     p->until = net_now(t->net) + REASS_TIMEOUT_NS;
     if (!t->timer_pending) {
         t->timer_pending = true;
@@ -130,7 +172,10 @@ static int insert_locked(struct reass_table *t, struct reass_packet *p,
     struct frame *f = in->f, **link = &p->parts;
     uint32_t end = in->off + frame_total(f);
 
-    if (end > MAX_PAYLOAD || (in->has_more && frame_total(f) % 8))
+    if (end == in->off)
+        return 1; /* nothing in it */
+    if (end > MAX_PAYLOAD || (in->has_more && frame_total(f) % 8) ||
+        p->mem > REASS_PACKET_BYTES)
         return -EINVAL;
     if (p->total && (end > p->total || (!in->has_more && end != p->total)))
         return -EINVAL;
@@ -150,8 +195,8 @@ static int insert_locked(struct reass_table *t, struct reass_packet *p,
     f->next = *link;
     *link = f;
     p->have += end - in->off;
-    p->mem += FRAME_SMALL_BYTES + f->frag_len;
-    t->mem += FRAME_SMALL_BYTES + f->frag_len;
+    p->mem += memory_of(f);
+    t->mem += memory_of(f);
     return 0;
 }
 
@@ -188,6 +233,7 @@ static struct frame *join(struct netstack *net, struct frame *parts,
     g->src = parts->src;
     g->dst = parts->dst;
     g->proto = parts->proto;
+    g->proto_at = parts->proto_at;
     g->ttl = parts->ttl;
     g->tos = parts->tos;
     g->eth_type = parts->eth_type;
@@ -223,6 +269,7 @@ static struct frame *reass_add(struct netstack *net, const struct piece *in)
     int err;
 
     spin_lock(&t->lock);
+    make_room_locked(t, memory_of(in->f), &evicted);
     p = find_locked(t, in, &evicted);
     err = insert_locked(t, p, in);
     if (err < 0) {

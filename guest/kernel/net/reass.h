@@ -2,7 +2,8 @@
 /*
  * Fragments of IPv4 and IPv6 packets (RFC 815 in spirit, 5722 for overlaps).
  *
- * - Bounded: a number of packets and of bytes; the oldest packet gives way.
+ * - Bounded: a number of packets and of bytes, of all and of one packet; the
+ *   oldest packet gives way.
  * - Fragments that overlap with different borders spoil their packet.
  * - A whole packet is copied into one frame: this is not the fast path.
  *
@@ -14,6 +15,7 @@
 
 #define REASS_MAX_PACKETS 64u
 #define REASS_MAX_BYTES (4u << 20)
+#define REASS_PACKET_BYTES (1u << 20) /* of frames: some 500 pieces */
 #define REASS_TIMEOUT_NS (30 * NSEC_PER_SEC)
 
 struct reass_packet {

@@ -40,6 +40,7 @@ int route_add_until(struct netif *nif, const struct route_entry *entry)
 {
     struct route_table *rt = nif->net->routes;
     struct route_entry *slot = NULL;
+    nsec_t now = net_now(nif->net);
 
     spin_lock(&rt->conf_lock);
     for (uint32_t i = 0; i < ROUTE_MAX; i++) {
@@ -48,7 +49,7 @@ int route_add_until(struct netif *nif, const struct route_entry *entry)
             slot = e;
             break;
         }
-        if (!e->nif && !slot)
+        if (!slot && (!e->nif || e->valid_until < now))
             slot = e;
     }
     if (slot)
@@ -100,9 +101,11 @@ bool route_learn_pmtu(struct netstack *net, const struct net_addr *dst,
 {
     struct route_table *rt = net->routes;
     struct route_pmtu *fresh = NULL, *p;
-    bool is_news = false;
+    bool is_news = false, is_small = addr_is_v4(dst) && mtu < PMTU_MIN_V4;
     nsec_t now = net_now(net);
 
+    if (is_small)
+        mtu = PMTU_MIN_V4;
     if (!rt->pmtu)
         fresh = kzalloc(ROUTE_PMTU_SLOTS * sizeof(*fresh));
     spin_lock(&rt->conf_lock);
@@ -113,9 +116,10 @@ bool route_learn_pmtu(struct netstack *net, const struct net_addr *dst,
     if (rt->pmtu) {
         p = &rt->pmtu[pmtu_slot(dst)];
         is_news = !p->mtu || p->until < now || !addr_equal(&p->dst, dst) ||
-                  mtu < p->mtu;
+                  mtu < p->mtu || (is_small && !p->may_fragment);
         if (is_news)
-            *p = (struct route_pmtu){*dst, mtu, now + PMTU_LIFETIME_NS};
+            *p = (struct route_pmtu){*dst, mtu, is_small,
+                                     now + PMTU_LIFETIME_NS};
     }
     spin_unlock(&rt->conf_lock);
     kfree(fresh);
@@ -124,17 +128,20 @@ bool route_learn_pmtu(struct netstack *net, const struct net_addr *dst,
     return is_news;
 }
 
-static uint32_t pmtu_of(struct netstack *net, const struct net_addr *dst,
-                        uint32_t mtu)
+/* What is known of the path. REQUIRES(conf_lock) */
+static void apply_pmtu(struct netstack *net, const struct net_addr *dst,
+                       struct net_route *r)
 {
     struct route_pmtu *p;
 
+    r->mtu = atomic_load_relaxed(&r->nif->mtu);
     if (!net->routes->pmtu)
-        return mtu;
+        return;
     p = &net->routes->pmtu[pmtu_slot(dst)];
     if (!p->mtu || !addr_equal(&p->dst, dst) || net_now(net) > p->until)
-        return mtu;
-    return MIN(mtu, p->mtu);
+        return;
+    r->mtu = MIN(r->mtu, p->mtu);
+    r->may_fragment = p->may_fragment;
 }
 
 static const struct route_entry *best_entry(struct netstack *net,
@@ -219,7 +226,7 @@ int route_find(struct netstack *net, const struct net_addr *dst,
     spin_lock(&rt->conf_lock);
     err = choose(net, dst, nif_index, out);
     if (!err) {
-        out->mtu = pmtu_of(net, dst, atomic_load_relaxed(&out->nif->mtu));
+        apply_pmtu(net, dst, out);
         if (!is_any)
             out->src = *src;
         else if (!netif_pick_source(out->nif, dst, &out->src))

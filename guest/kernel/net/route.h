@@ -16,6 +16,9 @@
 #define ROUTE_MAX 32u
 #define ROUTE_PMTU_SLOTS 256u
 #define PMTU_LIFETIME_NS (600 * NSEC_PER_SEC) /* RFC 1191 6.3 */
+/* Whoever can forge a router's message must not make us send crumbs: on IPv4
+ * paths below this (as on Linux) routers may fragment instead. */
+#define PMTU_MIN_V4 552u
 #define IPV4_PREFIX(bits) (96u + (bits))
 
 struct net_route {
@@ -23,6 +26,7 @@ struct net_route {
     struct net_addr next_hop, src;
     uint32_t mtu, gen;
     bool is_broadcast;
+    bool may_fragment; /* the path is too small for us to insist */
 };
 
 struct route_entry {
@@ -36,6 +40,7 @@ struct route_entry {
 struct route_pmtu {
     struct net_addr dst;
     uint32_t mtu; /* 0 = free */
+    bool may_fragment;
     nsec_t until;
 };
 
@@ -86,8 +91,10 @@ void netif_del_addr(struct netif *nif, const struct net_addr *addr);
 /* Whose address is it? NULL: not ours. `state`: ADDR_* or 0 for any. */
 struct netif *netif_of_addr(struct netstack *net, const struct net_addr *a,
                             enum addr_state state);
-/* Does a packet to dst, received on nif, end here? */
-bool netif_accepts(struct netif *nif, const struct net_addr *dst);
+/* What is dst for a packet received on nif: nothing of ours, one of our
+ * addresses, or a group or broadcast address we listen to? */
+enum netif_dst { DST_NONE, DST_OURS, DST_GROUP };
+enum netif_dst netif_accepts(struct netif *nif, const struct net_addr *dst);
 /* A subnet's broadcast address of nif? */
 bool netif_is_broadcast(struct netif *nif, const struct net_addr *a);
 /* A source address on nif for packets to dst; false: none.

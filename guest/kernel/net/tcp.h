@@ -126,6 +126,7 @@ struct tcp_conn {
     bool has_ts, has_sack, has_wscale, ack_now;
     bool is_snd_full, more_coming, is_pingpong, tlp_out;
     bool rack_reorder_seen, tlp_is_retrans, is_cwnd_limited;
+    bool is_persisting; /* the window is closed, probes were sent */
     uint8_t snd_wscale, rcv_wscale, quick_left, dup_acks;
     uint8_t backoff, probes, keep_probes, rack_mult;
     uint16_t peer_mss, mss; /* mss: payload without options */
@@ -154,6 +155,7 @@ struct tcp_conn {
     uint32_t ts_recent, ts_recent_ms, ts_offset, last_ack_sent;
     uint32_t dsack_start, dsack_end, last_oow_ms;
     uint32_t last_rx_ms, last_data_ms; /* anything; data */
+    uint32_t challenges_ms, challenges; /* challenge ACKs since then */
     /* what tcp_clear leaves alone */
     struct tcp_params p;
     struct net_timer timer;

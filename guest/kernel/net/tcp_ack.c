@@ -179,6 +179,8 @@ void tcp_process_ack(struct tcp_conn *c, const struct tcp_in *in)
         c->rexmit_kind = REXMIT_NONE;
         c->backoff = 0;
     }
+    if (c->snd_wnd)
+        c->is_persisting = false;
     if (c->has_sack && in->nr_sacks)
         tcp_mark_sacked(c, in, &a);
     if (seq_lt(c->snd_una, in->ack))

@@ -5,17 +5,26 @@
  */
 #include "net/tcp_internal.h"
 
-#define CHALLENGES_PER_SECOND 1000u
+/* RFC 5961 7: not more than 10 in 5 seconds. By connection, not for all of
+ * them: how much of a common budget is left would tell a stranger about the
+ * connections of others. */
+#define CHALLENGES 10u
+#define CHALLENGES_MS 5000u
 #define OUT_OF_WINDOW_MS 500u /* per connection, so that two never loop */
 #define PAWS_VALID_MS (24u * 86400u * 1000u)
 
 void tcp_challenge_ack(struct tcp_conn *c)
 {
-    struct netstack *net = c->s.net;
+    uint32_t now_ms = tcp_now_ms(c->s.net);
 
-    if (!net_rate_allows(net, &net->challenge_rate, CHALLENGES_PER_SECOND))
+    if (!c->challenges || now_ms - c->challenges_ms >= CHALLENGES_MS) {
+        c->challenges = 0;
+        c->challenges_ms = now_ms;
+    }
+    if (c->challenges >= CHALLENGES)
         return;
-    net_count(net, NET_TCP_CHALLENGE);
+    c->challenges++;
+    net_count(c->s.net, NET_TCP_CHALLENGE);
     if (tcp_check_route(c))
         tcp_send_ack(c);
 }
@@ -90,12 +99,13 @@ static bool check_flags(struct tcp_conn *c, struct tcp_in *in)
 }
 
 /* RFC 5961 5: acknowledgements of what was never sent, or long ago. */
-static bool ack_is_sane(struct tcp_conn *c, const struct tcp_in *in)
+static bool ack_is_sane(struct tcp_conn *c, const struct frame *f,
+                        const struct tcp_in *in)
 {
     if (c->state == TCP_SYN_RECV) {
         if (seq_lt(c->snd_una, in->ack) && seq_le(in->ack, c->snd_nxt))
             return true;
-        tcp_send_reset(c);
+        tcp_reply_reset(c->s.net, f, in);
         return false;
     }
     if (seq_lt(c->snd_nxt, in->ack) ||
@@ -162,7 +172,7 @@ static void input_synced(struct tcp_conn *c, struct frame *f,
             answer_unacceptable(c, in);
         goto done;
     }
-    if (check_flags(c, in) || !ack_is_sane(c, in))
+    if (check_flags(c, in) || !ack_is_sane(c, f, in))
         goto done;
     note_timestamp(c, in);
     c->keep_probes = 0;
@@ -190,12 +200,19 @@ done:
     frame_put(f);
 }
 
+/* Both ends are ours: nothing of this comes over a wire. */
+static bool is_spoofed(const struct tcp_conn *c, const struct frame *f)
+{
+    return !(f->flags & FRAME_LOOPED) && c->route.nif &&
+           (c->route.nif->caps & NETIF_LOOPBACK);
+}
+
 void tcp_input(struct tcp_conn *c, struct frame *f)
 {
     struct tcp_in in;
 
     net_count(c->s.net, NET_TCP_IN);
-    if (!ip_check(c->s.net, f)) {
+    if (!ip_check(c->s.net, f) || is_spoofed(c, f)) {
         frame_put(f);
         return;
     }

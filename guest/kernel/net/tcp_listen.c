@@ -202,6 +202,20 @@ static void listen_syn(struct tcp_conn *listener, const struct frame *f,
     send_syn_ack(net, &b, ts);
 }
 
+/* What an unacceptable segment gets (RFC 9293 3.10.7.4): a host that has begun
+ * anew answers with a reset, and may connect then. */
+static void send_half_ack(struct netstack *net, const struct tcp_birth *b)
+{
+    struct tcp_reply r = {.local = b->local, .remote = b->remote,
+                          .seq = b->iss + 1, .ack = b->irs + 1,
+                          .wnd = 65535, .flags = TCP_ACK, .tos = b->tos,
+                          .has_ts = b->peer.has_ts, .ts_val = ts_of(net, b),
+                          .ts_ecr = b->ts_recent};
+
+    if (net_rate_allows(net, &net->challenge_rate, 1000))
+        tcp_reply_send(net, &r);
+}
+
 /* A segment for a half-open connection. True: done with; else, with `b`
  * filled, the handshake is complete. */
 static bool half_locked(struct tcp_half_table *t, struct tcp_half **link,
@@ -218,6 +232,8 @@ static bool half_locked(struct tcp_half_table *t, struct tcp_half **link,
     if (in->flags & TCP_SYN) {
         if (in->seq == h->b.irs && !(in->flags & TCP_ACK))
             send_syn_ack(t->net, &h->b, ts_of(t->net, &h->b));
+        else
+            send_half_ack(t->net, &h->b);
         return true;
     }
     if (!(in->flags & TCP_ACK))
@@ -230,8 +246,10 @@ static bool half_locked(struct tcp_half_table *t, struct tcp_half **link,
     if (!seq_le(h->b.irs + 1, in->seq) ||
         !seq_lt(in->seq, h->b.irs + 1 + 65535) ||
         (h->b.peer.has_ts && in->has_ts &&
-         seq_lt(in->ts_val, h->b.ts_recent)))
+         seq_lt(in->ts_val, h->b.ts_recent))) {
+        send_half_ack(t->net, &h->b);
         return true;
+    }
     *b = h->b;
     if (!h->retries)
         b->rtt_us = MAX(tcp_now_us(t->net) - h->sent_us, 1u);

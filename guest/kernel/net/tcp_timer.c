@@ -152,16 +152,21 @@ static void persist_timeout(struct tcp_conn *c)
 {
     if (!tcp_has_unsent(c))
         return;
+    /* A program may wait for room as long as the peer answers; without one, or
+     * with TCP_USER_TIMEOUT, answers that offer no room do not count. */
     if (c->probes >= MAX_PROBES ||
-        ((c->is_orphan || c->p.user_timeout) && c->probes && is_hopeless(c))) {
+        ((c->is_orphan || c->p.user_timeout) && c->is_persisting &&
+         is_hopeless(c))) {
         tcp_abort(c, c->soft_error ? c->soft_error : ETIMEDOUT);
         return;
     }
-    if (!c->probes)
-        c->unacked_since_ms = tcp_now_ms(c->s.net);
     c->probes++;
     if (tcp_check_route(c))
         tcp_send_window_probe(c);
+    if (!c->is_persisting) {
+        c->is_persisting = true;
+        c->unacked_since_ms = tcp_now_ms(c->s.net);
+    }
     if (c->rexmit_kind == REXMIT_NONE) {
         if (c->backoff < MAX_BACKOFF)
             c->backoff++;

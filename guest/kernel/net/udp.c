@@ -222,16 +222,16 @@ void udp_icmp(struct netstack *net, const struct frame *quoted, int error,
     struct frame like = *quoted;
     struct net_sock *s;
 
-    if (mtu && !route_learn_pmtu(net, &quoted->dst, mtu))
-        return;
     like.src = quoted->dst;
     like.dst = quoted->src;
     like.sport = quoted->dport;
     like.dport = quoted->sport;
     like.nif = NULL;
+    /* Only who sent something can have an answer (RFC 5927 4.1). */
     s = port_find(net, PORT_UDP, &like, 0);
     if (!s)
         return;
-    s->ops->icmp(s, quoted, error, mtu);
+    if (!mtu || route_learn_pmtu(net, &quoted->dst, mtu))
+        s->ops->icmp(s, quoted, error, mtu);
     sock_put(s);
 }

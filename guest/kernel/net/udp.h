@@ -24,6 +24,10 @@ struct udp_sock {
     struct frame_list queue; /* checked datagrams */
     uint32_t queued;         /* bytes of memory in queue */
     uint32_t rcvbuf;
+    /* From whom and for whom was found right, as long as gen is the routes':
+     * the next datagram is likely to be the same. */
+    struct net_addr ok_src, ok_dst;
+    uint32_t ok_nif, ok_gen;
     bool may_broadcast, must_not_fragment, multicast_loop;
     bool is_read_shut, is_write_shut;
     uint8_t multicast_ttl;

@@ -5,6 +5,25 @@
 #include "net/port.h"
 #include "net/udp.h"
 
+/* The port was all that led the frame here. REQUIRES(s.lock) */
+static bool may_come(struct udp_sock *u, struct frame *f)
+{
+    uint32_t gen = atomic_load_acquire(&u->s.net->routes->gen);
+
+    if (f->flags & FRAME_LOOPED)
+        return true;
+    if (u->ok_gen == gen && u->ok_nif == f->nif->index &&
+        addr_equal(&u->ok_src, &f->src) && addr_equal(&u->ok_dst, &f->dst))
+        return true;
+    if (!ip_accepts(f))
+        return false;
+    u->ok_gen = gen;
+    u->ok_nif = f->nif->index;
+    u->ok_src = f->src;
+    u->ok_dst = f->dst;
+    return true;
+}
+
 /* Looks at what the channel holds and queues what is good.
  * REQUIRES(s.lock) */
 static void udp_drain(struct udp_sock *u)
@@ -20,7 +39,7 @@ static void udp_drain(struct udp_sock *u)
         f->next = NULL;
         if (!has_sum) /* RFC 768: the sender made none */
             f->flags |= FRAME_CSUM_OK;
-        if (!ip_check(net, f) || u->is_read_shut) {
+        if (!ip_check(net, f) || !may_come(u, f) || u->is_read_shut) {
             frame_put(f);
         } else if (u->queued + mem > u->rcvbuf) {
             net_count(net, NET_UDP_FULL);

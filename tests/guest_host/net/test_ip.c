@@ -393,7 +393,7 @@ static void test_icmp_limits(void)
         n++;
         free(p);
     }
-    CHECK_EQ(n, ICMP_PER_SECOND);
+    CHECK(n <= ICMP_PER_SECOND && n >= ICMP_PER_SECOND / 16 * 15);
     /* Not about an error. */
     uint8_t icmp[36] = {3, 3};
     csum_store(icmp + 2, csum_add(0, icmp, 36));

@@ -77,6 +77,7 @@ def run_one(lab: Lab, one: Case, v6: bool) -> str:
     lab.v6 = v6
     try:
         lab.wire.silent.clear()
+        lab.wire.flooding = False
         lab.wire.forget()
         one.run(lab)
     except Failure as err:

@@ -112,6 +112,7 @@ class Wire:
     silent: set[str] = field(default_factory=set)
     inbox: list[Frame] = field(default_factory=list)
     us_mac: str = "ff:ff:ff:ff:ff:ff"
+    flooding: bool = False  # answers to 172.16.0.0/12, who floods, are not looked at
 
     def __post_init__(self) -> None:
         self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
@@ -156,6 +157,8 @@ class Wire:
         if not select.select([self.socket], [], [], max(seconds, 0))[0]:
             return False
         data = self.socket.recv(70000)
+        if self.flooding and data[22:24] == b"\x08\0" and data[40] == 172:
+            return True
         header = VNET_HEADER.unpack_from(data)
         data = complete(header, data[10:])
         require(header[1] or sums_are_right(data), f"a frame has a wrong checksum: {data.hex()}")
@@ -180,8 +183,14 @@ class Wire:
         """Returns when the stack has dealt with everything that was sent before."""
         self.fences = (self.fences + 1) % 65536
         number = self.fences
-        self.send(IP(src=FENCE, dst=US4) / ICMP(type=8, id=0xFE, seq=number))
-        reply = self.take(lambda p: ICMP in p and p[ICMP].type == 0 and p[ICMP].seq == number)
+        reply = None
+        for _ in range(4):  # queues overflow in floods
+            self.send(IP(src=FENCE, dst=US4) / ICMP(type=8, id=0xFE, seq=number))
+            reply = self.take(
+                lambda p: ICMP in p and p[ICMP].type == 0 and p[ICMP].seq == number, WAIT / 2
+            )
+            if reply:
+                break
         require(reply, "the stack does not answer to ping any more")
         end = time.monotonic() + SETTLE
         while self.pump(end - time.monotonic()):
