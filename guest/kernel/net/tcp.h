@@ -60,6 +60,7 @@ enum tcp_state {
 #define TCP_RTO_MAX_US (120u * TCP_US_PER_SEC)
 #define TCP_DELACK_NS 40000000l
 #define TCP_CORK_NS 200000000l
+#define TCP_NO_MEMORY_NS 10000000l /* try again then */
 #define TCP_TIME_WAIT_NS (60 * NSEC_PER_SEC)
 #define TCP_FIN_WAIT2_NS (60 * NSEC_PER_SEC)
 
@@ -147,6 +148,7 @@ struct tcp_conn {
     uint32_t unacked_since_ms; /* since when nothing was acknowledged */
     uint32_t confirmed_ms;     /* neighbour_confirm */
     nsec_t rexmit_at, rto_at, delack_at, aux_at; /* 0: not wanted */
+    nsec_t room_at; /* a writer waits for memory; 0: none */
     /* receive */
     uint32_t irs, rcv_nxt, rcv_adv, rcv_unacked, rcv_mss, fin_seq;
     uint32_t rcvq_bytes, rcvq_mem, ooo_bytes, ooo_mem, rcvq_off;

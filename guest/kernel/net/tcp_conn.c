@@ -138,7 +138,7 @@ void tcp_free_recv_queue(struct tcp_conn *c)
 static void stop_timer(struct tcp_conn *c)
 {
     c->rexmit_kind = REXMIT_NONE;
-    c->delack_at = c->aux_at = 0;
+    c->delack_at = c->aux_at = c->room_at = 0;
     c->ack_now = false;
     if (c->timer_pending && net_timer_cancel(&c->timer)) {
         c->timer_pending = false;
@@ -298,7 +298,8 @@ static uint32_t poll_locked(struct tcp_conn *c)
     if (c->rcvq_bytes >= c->p.rcvlowat)
         bits |= NET_EV_IN;
     if (c->fin_queued ||
-        c->snd_end - c->snd_una <= c->p.sndbuf - c->p.sndbuf / 3)
+        (!c->room_at &&
+         c->snd_end - c->snd_una <= c->p.sndbuf - c->p.sndbuf / 3))
         bits |= NET_EV_OUT;
     else
         c->is_snd_full = true; /* an event comes when there is room */

@@ -7,8 +7,6 @@
  */
 #include "net/tcp_internal.h"
 
-#define RETRY_NS 10000000l /* no memory: try again */
-
 static uint32_t window_room(const struct tcp_conn *c)
 {
     uint32_t right = c->snd_una + c->snd_wnd;
@@ -209,7 +207,7 @@ static void arm_persist(struct tcp_conn *c, bool no_memory)
         !tcp_has_unsent(c))
         return;
     if (no_memory)
-        delay = RETRY_NS;
+        delay = TCP_NO_MEMORY_NS;
     else if (window_room(c) == 0)
         delay = tcp_rto_ns(c);
     else
@@ -251,7 +249,7 @@ void tcp_send_ack(struct tcp_conn *c)
 
     if (tcp_emit(c, &e) < 0) {
         c->ack_now = false;
-        c->delack_at = net_now(c->s.net) + RETRY_NS;
+        c->delack_at = net_now(c->s.net) + TCP_NO_MEMORY_NS;
     }
 }
 

@@ -110,8 +110,12 @@ static ssize_t send_some(struct tcp_conn *c, struct net_iter *from,
     }
     err = take_piece(c, (uint32_t)MIN((size_t)room, from->left), &p);
     if (err) {
+        /* Others have the memory. Perhaps no acknowledgement will ever come
+         * to tell the writer to go on: the timer does. */
         c->is_snd_full = true;
-        return c->snd_end != c->snd_una ? -EAGAIN : err;
+        c->room_at = net_now(c->s.net) + TCP_NO_MEMORY_NS;
+        tcp_timer_update(c);
+        return -EAGAIN;
     }
     sock_unlock(&c->s);
     n = from->copy(from, p.at, p.room);

@@ -81,6 +81,8 @@ void tcp_timer_update(struct tcp_conn *c)
         at = MIN(at, c->delack_at);
     if (c->aux_at)
         at = MIN(at, c->aux_at);
+    if (c->room_at)
+        at = MIN(at, c->room_at);
     if (at == NET_NO_DEADLINE)
         return;
     if (c->timer_pending) {
@@ -258,6 +260,11 @@ void tcp_timer_fired(struct net_timer *t)
     }
     if (c->aux_at && c->aux_at <= now)
         aux_timeout(c);
+    if (c->room_at && c->room_at <= now) { /* let the writer try again */
+        c->room_at = 0;
+        c->is_snd_full = false;
+        sock_note(&c->s, NET_EV_OUT);
+    }
     tcp_output(c);
     tcp_timer_update(c);
     sock_unlock(&c->s);

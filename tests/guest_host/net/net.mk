@@ -23,12 +23,13 @@ fuzz_net_PARTS := wire invariants
 COVERAGE := $(if $(HAS_LIBFUZZER),-fsanitize=fuzzer-no-link)
 FUZZ_OBJ := $(patsubst $(B)/net/%,$(B)/net/f/%,$(NET_OBJ)) \
     $(fuzz_net_PARTS:%=$(B)/net/f/h/net/%.o)
-NET_TESTS := test_net test_ip test_tcp test_tcp_flow sim short tapd
+NET_TESTS := test_net test_ip test_tcp test_tcp_flow test_rules sim short tapd
 NET_FUZZERS := wire dhcp addr
 test_net_PARTS := wire
 test_ip_PARTS := wire
 test_tcp_PARTS := wire script
 test_tcp_flow_PARTS := wire script
+test_rules_PARTS := wire script
 sim_PARTS := link invariants
 short_PARTS := link invariants
 tapd_PARTS := services
@@ -80,6 +81,7 @@ net_check: net_all
 	$(B)/net/test_ip
 	$(B)/net/test_tcp
 	$(B)/net/test_tcp_flow
+	$(B)/net/test_rules
 	$(B)/net/short
 	$(B)/net/sim --seeds $(NET_SCHEDULES)
 	$(B)/net/threads 3

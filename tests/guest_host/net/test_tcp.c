@@ -367,6 +367,11 @@ static void test_simultaneous_open(void)
     a.dport = s.sport;
     wire_put_seg(&w, &a);
     expect(TCP_SYN | TCP_ACK, s.seq, 7001, 0);
+    /* A wrong acknowledgement is reset, and the attempt goes on. */
+    a = seg(TCP_ACK, 7001, s.seq + 4, 0);
+    a.dport = s.sport;
+    wire_put_seg(&w, &a);
+    expect(TCP_RST, s.seq + 4, 0, 0);
     a = seg(TCP_SYN | TCP_ACK, 7000, s.seq + 1, 0);
     a.dport = s.sport;
     wire_put_seg(&w, &a);
