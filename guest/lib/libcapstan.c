@@ -1,35 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * libcapstan.so.0: the program's side of capstan/capstan.h. Works with any libc
- * that has getauxval and clock_gettime; keeps no state but the version.
+ * that has getauxval and clock_gettime; keeps no state.
  */
-#include <capstan/capstan.h>
+#include "internal.h"
 
 #include <errno.h>
 #include <sys/auxv.h>
 #include <time.h>
-
-#include "capstan_calls.h"
-#include "capstan_link.h"
-
-#define EXPORT __attribute__((visibility("default")))
-
-/* The registers of a system call; rcx is where the guest returns to, and at rcx
- * - 2 there has to be a `syscall`: an event in the first two instructions of the
- * guest's entry makes the call again from there. */
-static inline long guest_call(long number, long a, long b)
-{
-    long result;
-
-    __asm__ volatile("lea 1f(%%rip), %%rcx\n\t"
-                     "jmp *%c[cell]\n\t"
-                     "syscall\n"
-                     "1:"
-                     : "=a"(result)
-                     : "0"(number), "D"(a), "S"(b), [cell] "i"(CAPSTAN_CELLS)
-                     : "rcx", "r11", "memory", "cc");
-    return result;
-}
 
 EXPORT int capstan_version(void)
 {
@@ -48,7 +26,8 @@ EXPORT int capstan_page_query(const void *address, struct capstan_page *out)
 {
     if (!capstan_version())
         return -ENOSYS;
-    return (int)guest_call(CAPSTAN_CALL_PAGE_QUERY, (long)address, (long)out);
+    return (int)guest_call(CAPSTAN_CALL_PAGE_QUERY, (long)address,
+                           (long)out);
 }
 
 EXPORT int capstan_counters(struct capstan_counters *out, size_t size)

@@ -20,7 +20,7 @@ extern "C" {
 #endif
 
 /* The newest interface this header knows. */
-#define CAPSTAN_VERSION 1
+#define CAPSTAN_VERSION 2
 
 /* The interface the running guest has; 0 when this is not a capstan guest. */
 int capstan_version(void);

@@ -56,17 +56,17 @@ static int64_t echo(uint64_t start, uint64_t len)
     return 0;
 }
 
-int64_t capstan_call(uint64_t nr, uint64_t a, uint64_t b)
+int64_t capstan_call(uint64_t nr, const uint64_t args[6])
 {
     switch (nr) {
     case CAPSTAN_CALL_PAGE_QUERY:
-        return page_query(a, b);
+        return page_query(args[0], args[1]);
     case CAPSTAN_CALL_COUNTERS:
-        return counters(a, b);
+        return counters(args[0], args[1]);
     case CAPSTAN_CALL_ECHO:
-        return echo(a, b);
+        return echo(args[0], args[1]);
     default:
-        return -ENOSYS;
+        return capstan_channel_call(nr, args);
     }
 }
 

@@ -119,7 +119,7 @@ int64_t sys_absent(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e,
     uint64_t nr = current_task()->orig_rax;
 
     if (nr >= CAPSTAN_CALL_BASE && nr < CAPSTAN_CALL_END)
-        return capstan_call(nr, a, b);
+        return capstan_call(nr, (const uint64_t[]){a, b, c, d, e, f});
     if (nr < NR_SYSCALLS && atomic_load_relaxed(&absent_counts[nr]) < 0xffff)
         atomic_add(&absent_counts[nr], (uint16_t)1);
     else if (nr >= NR_SYSCALLS)

@@ -49,7 +49,9 @@ void strace_enter(uint64_t nr, const uint64_t args[6]);
 void strace_call(struct regs *regs, uint64_t nr, const uint64_t args[6],
                  int64_t result);
 /* capstan_calls.c: numbers from CAPSTAN_CALL_BASE on; -ENOSYS for others. */
-int64_t capstan_call(uint64_t nr, uint64_t a, uint64_t b);
+int64_t capstan_call(uint64_t nr, const uint64_t args[6]);
+/* capstan_channel.c: those of loops and channels. */
+int64_t capstan_channel_call(uint64_t nr, const uint64_t args[6]);
 void stats_report(void); /* sends the `stats` line, at exit */
 /* Sends one `message` line per absent call that was made; at exit. */
 void syscall_report_absent(void);

@@ -105,20 +105,13 @@ err:
     return NULL;
 }
 
-struct frame *frame_alloc(struct netstack *net, enum frame_class c,
-                          uint32_t headroom, enum frame_use use)
+static void frame_reset(struct frame *f, uint8_t *data)
 {
-    struct frame *f = pool_take(&net_this_cpu(net)->pool, c);
-
-    if (!f)
-        f = frame_new(net, c, use);
-    if (!f)
-        return NULL;
     /* src, dst, and the protocol's words are written by who uses them. */
     f->next = NULL;
     f->refcount = 1;
     f->len = f->frag_len = 0;
-    f->data = (uint8_t *)(f + 1) + headroom;
+    f->data = data;
     f->nr_frags = 0;
     f->flags = 0;
     f->gso = FRAME_GSO_NONE;
@@ -128,7 +121,39 @@ struct frame *frame_alloc(struct netstack *net, enum frame_class c,
     f->l3 = f->l4 = NULL;
     f->tos = 0;
     f->payload_off = 0;
+}
+
+struct frame *frame_alloc(struct netstack *net, enum frame_class c,
+                          uint32_t headroom, enum frame_use use)
+{
+    struct frame *f = pool_take(&net_this_cpu(net)->pool, c);
+
+    if (!f)
+        f = frame_new(net, c, use);
+    if (f)
+        frame_reset(f, (uint8_t *)(f + 1) + headroom);
     return f;
+}
+
+struct frame *frame_around(struct netstack *net, void *data, uint32_t len,
+                           void (*gone)(struct frame_outside *o), void *owner)
+{
+    struct frame *f = frame_new(net, FRAME_OUTSIDE, FRAME_FOR_DATA);
+    struct frame_outside *o = (struct frame_outside *)f;
+
+    if (!f)
+        return NULL;
+    frame_reset(f, data);
+    f->len = len;
+    o->gone = gone;
+    o->owner = owner;
+    o->under = NULL;
+    return f;
+}
+
+void frame_outside_free(struct frame_outside *o)
+{
+    frame_free_memory(&o->f);
 }
 
 void frame_get(struct frame *f)
@@ -145,6 +170,12 @@ void frame_put(struct frame *f)
     if (atomic_load_acquire(&f->refcount) != 1 &&
         atomic_sub(&f->refcount, 1u) != 0)
         return;
+    if (unlikely(f->frame_class == FRAME_OUTSIDE)) {
+        struct frame_outside *o = (struct frame_outside *)f;
+
+        o->gone(o);
+        return;
+    }
     for (uint32_t i = 0; i < f->nr_frags; i++)
         if (frame_frags(f)[i].owner)
             frame_put(frame_frags(f)[i].owner);

@@ -40,7 +40,14 @@ struct netstack;
 #define FRAME_REASSEMBLED 0x10u
 #define FRAME_PARSED 0x20u       /* ports and transport length were checked */
 
-enum frame_class { FRAME_SMALL, FRAME_LARGE, FRAME_CLASSES };
+/* Pools keep frames of the first two. FRAME_OUTSIDE: the bytes lie elsewhere;
+ * such a frame is only a piece of a send queue. */
+enum frame_class {
+    FRAME_SMALL,
+    FRAME_LARGE,
+    FRAME_CLASSES,
+    FRAME_OUTSIDE = FRAME_CLASSES,
+};
 /* How much of the memory limit the caller may use up. */
 enum frame_use {
     FRAME_FOR_DATA,    /* three quarters: programs' data */
@@ -87,6 +94,16 @@ struct frame { /* refcounted */
     };
 };
 
+/* A frame whose bytes are somebody else's, who is told when nobody refers to
+ * them any more: from any context, the driver's locks held. */
+struct frame_outside {
+    struct frame f; /* first member */
+    void (*gone)(struct frame_outside *o); /* takes o */
+    void *owner;
+    struct frame *under; /* whose bytes they are: one reference, or NULL */
+    uint64_t token;
+};
+
 struct frame_pool {
     struct spinlock lock; /* irq-safe */
     /* --- protected by lock --- */
@@ -107,6 +124,8 @@ static inline uint32_t frame_total(const struct frame *f)
 
 static inline uint8_t *frame_end(struct frame *f)
 {
+    if (unlikely(f->frame_class == FRAME_OUTSIDE))
+        return f->data + f->len;
     return (uint8_t *)f + (f->frame_class == FRAME_SMALL ? FRAME_SMALL_BYTES
                                                          : FRAME_LARGE_BYTES);
 }
@@ -129,7 +148,9 @@ static inline uint32_t frame_headroom(const struct frame *f)
 
 static inline uint32_t frame_class_bytes(enum frame_class c)
 {
-    return c == FRAME_SMALL ? FRAME_SMALL_BYTES : FRAME_LARGE_BYTES;
+    return c == FRAME_SMALL   ? FRAME_SMALL_BYTES
+           : c == FRAME_LARGE ? FRAME_LARGE_BYTES
+                              : (uint32_t)sizeof(struct frame_outside);
 }
 
 /* Bytes a frame of this class holds behind `headroom`. */
@@ -144,6 +165,12 @@ void frame_pool_drain(struct frame_pool *p);
 /* Returns owned, data behind `headroom` bytes, empty; NULL: no memory. */
 struct frame *frame_alloc(struct netstack *net, enum frame_class c,
                           uint32_t headroom, enum frame_use use) __must_check;
+/* A frame around len bytes that stay as they are until `gone` is called; the
+ * bytes must be in the direct map. Returns owned; NULL: no memory. */
+struct frame *frame_around(struct netstack *net, void *data, uint32_t len,
+                           void (*gone)(struct frame_outside *o),
+                           void *owner) __must_check;
+void frame_outside_free(struct frame_outside *o); /* in the end of `gone` */
 void frame_get(struct frame *f);
 void frame_put(struct frame *f);
 /* Extends the linear part; the caller checked the room. */

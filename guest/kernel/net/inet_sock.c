@@ -6,7 +6,9 @@
 #include "net/inet_sock.h"
 
 #include "mm/heap.h"
+#include "net/channel.h"
 #include "net/kernel.h"
+#include "net/tcp_internal.h"
 
 #define LIST_SLACK 64u /* sockets made while the list is being copied */
 #define DRAIN_STEP_NS 1000000l
@@ -381,15 +383,14 @@ int inet_for_each(void (*visit)(struct inet_sock *i, void *arg), void *arg)
     return 0;
 }
 
-/* Bytes and ends of connections that the peer has not acknowledged. */
-static void count_unsent(struct inet_sock *i, void *arg)
+/* Bytes and ends of connections that the peer has not acknowledged: sockets'
+ * and channels'. */
+static void count_unsent(struct tcp_conn *c, void *arg)
 {
     struct tcp_status st;
     uint64_t *sum = arg;
 
-    if (i->kind != INET_TCP)
-        return;
-    tcp_get_status(i->tcp, &st);
+    tcp_get_status(c, &st);
     if (st.state == TCP_ESTABLISHED || st.state == TCP_CLOSE_WAIT)
         *sum += st.unacked + st.unsent;
     else if (st.state == TCP_FIN_WAIT1 || st.state == TCP_CLOSING ||
@@ -399,18 +400,20 @@ static void count_unsent(struct inet_sock *i, void *arg)
 
 bool socket_any_inet(void)
 {
-    return atomic_load_relaxed(&all.nr) != 0;
+    return atomic_load_relaxed(&all.nr) || chan_any();
 }
 
 void socket_drain(nsec_t patience, nsec_t limit)
 {
+    struct netstack *net = net_kernel_stack();
     nsec_t now = clock_monotonic(), end = now + limit;
     nsec_t give_up = now + patience;
     uint64_t before = ~0ul, left;
 
-    while (atomic_load_relaxed(&all.nr) && now < MIN(end, give_up)) {
+    while (net && socket_any_inet() && now < MIN(end, give_up)) {
         left = 0;
-        if (inet_for_each(count_unsent, &left) || !left)
+        tcp_for_each(net, count_unsent, &left);
+        if (!left)
             return;
         if (left < before)
             give_up = now + patience;

@@ -202,12 +202,18 @@ int tcp_accept(struct tcp_conn *listener, struct tcp_conn **out) __must_check;
 #define TCP_KEEP_ERROR 4u
 /* Bytes taken; -EAGAIN, -EPIPE, -ENOTCONN, -EFAULT, or the socket's error. */
 ssize_t tcp_send(struct tcp_conn *c, struct net_iter *from, uint32_t flags);
+/* Queues all of f's bytes, as a piece of their own: 0; -EAGAIN (no room) or as
+ * above: f was not taken. One segment's worth at most may lie over sndbuf. */
+int tcp_send_frame(struct tcp_conn *c, struct frame *f) __must_check;
 uint32_t tcp_unsent(struct tcp_conn *c); /* SIOCOUTQ: not acknowledged */
 /* tcp_recv.c */
 #define TCP_RECV_PEEK 1u
 #define TCP_RECV_DISCARD 2u /* MSG_TRUNC */
 /* Bytes; 0 at the end; -EAGAIN, -ENOTCONN, -EFAULT, or the error. */
 ssize_t tcp_recv(struct tcp_conn *c, struct net_iter *to, uint32_t flags);
+/* Moves up to `max` frames of data from the receive queue to the end of `to`,
+ * as they came. What tcp_recv returns. The window counts them as read. */
+ssize_t tcp_take(struct tcp_conn *c, struct frame_list *to, uint32_t max);
 uint32_t tcp_unread(struct tcp_conn *c); /* SIOCINQ */
 /* tcp_sockopt.c: 0, -EINVAL, -ENOPROTOOPT */
 int tcp_set_option(struct tcp_conn *c, enum tcp_option o, uint32_t v)

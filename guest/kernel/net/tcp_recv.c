@@ -171,6 +171,52 @@ ssize_t tcp_recv(struct tcp_conn *c, struct net_iter *to, uint32_t flags)
     return done ? done : n;
 }
 
+/* The first frame of the queue, which is not empty. */
+static struct frame *take_first(struct tcp_conn *c)
+{
+    struct frame *f = c->rcvq;
+    uint32_t total = frame_total(f);
+
+    c->rcvq = f->next;
+    if (!c->rcvq)
+        c->rcvq_last = NULL;
+    c->rcvq_mem -= frame_class_bytes(f->frame_class) + f->frag_len;
+    c->rcvq_bytes -= total - c->rcvq_off;
+    if (c->rcvq_off)
+        frame_trim_head(f, c->rcvq_off);
+    c->rcvq_off = 0;
+    return f;
+}
+
+ssize_t tcp_take(struct tcp_conn *c, struct frame_list *to, uint32_t max)
+{
+    uint32_t before;
+    ssize_t n;
+
+    sock_lock(&c->s);
+    if (sock_channel_has(&c->s)) {
+        tcp_drain(c);
+        sock_queue_work(&c->s);
+    }
+    before = c->rcvq_bytes;
+    for (; c->rcvq && max; max--)
+        frame_list_add(to, take_first(c));
+    n = (ssize_t)(before - c->rcvq_bytes);
+    if (n) {
+        tune_rcvbuf(c, (uint32_t)n);
+        if (tcp_window_grew(c))
+            c->ack_now = true;
+    } else {
+        n = recv_status(c);
+    }
+    if (c->ack_now && tcp_is_synced(c)) {
+        sock_queue_work(&c->s);
+        net_defer(c->s.net);
+    }
+    sock_unlock(&c->s);
+    return n;
+}
+
 uint32_t tcp_unread(struct tcp_conn *c)
 {
     uint32_t n;

@@ -48,8 +48,10 @@ static int take_piece(struct tcp_conn *c, uint32_t want, struct piece *p)
                             .room = MIN(want, frame_tailroom(last))};
         return 0;
     }
-    k = want <= frame_room(FRAME_SMALL, 0) && !last ? FRAME_SMALL
-                                                    : FRAME_LARGE;
+    k = want <= frame_room(FRAME_SMALL, 0) &&
+                (!last || last->frame_class == FRAME_OUTSIDE)
+            ? FRAME_SMALL
+            : FRAME_LARGE;
     p->f = frame_alloc(c->s.net, k, 0, FRAME_FOR_DATA);
     if (!p->f)
         return -ENOBUFS;
@@ -57,6 +59,23 @@ static int take_piece(struct tcp_conn *c, uint32_t want, struct piece *p)
     p->room = MIN(want, frame_room(k, 0));
     p->is_new = true;
     return 0;
+}
+
+/* Puts f, which has its bytes, at the end of the queue. Takes f. */
+static void append(struct tcp_conn *c, struct frame *f)
+{
+    f->seq = c->snd_end;
+    f->next = NULL;
+    if (c->sndq_last)
+        c->sndq_last->next = f;
+    else
+        c->sndq = f;
+    c->sndq_last = f;
+    if (!c->snd_chunk) {
+        c->snd_chunk = f;
+        c->snd_chunk_off = 0;
+    }
+    c->snd_end += f->len;
 }
 
 /* n bytes of the piece are filled. Takes its reference. */
@@ -77,18 +96,7 @@ static void give_piece(struct tcp_conn *c, struct piece *p, uint32_t n)
     /* A new frame, or one that was acknowledged while it was being filled. */
     f->data = p->at;
     f->len = n;
-    f->seq = c->snd_end;
-    f->next = NULL;
-    if (c->sndq_last)
-        c->sndq_last->next = f;
-    else
-        c->sndq = f;
-    c->sndq_last = f;
-    if (!c->snd_chunk) {
-        c->snd_chunk = f;
-        c->snd_chunk_off = 0;
-    }
-    c->snd_end += n;
+    append(c, f);
 }
 
 /* One round: room under the lock, the copy without it. Returns bytes, or an
@@ -155,6 +163,29 @@ ssize_t tcp_send(struct tcp_conn *c, struct net_iter *from, uint32_t flags)
     }
     sock_unlock(&c->s);
     return done ? done : n;
+}
+
+int tcp_send_frame(struct tcp_conn *c, struct frame *f)
+{
+    int err;
+
+    sock_lock(&c->s);
+    tcp_drain(c);
+    err = send_error(c);
+    if (!err && !send_room(c)) {
+        c->is_snd_full = true;
+        err = -EAGAIN;
+    }
+    if (!err) {
+        append(c, f);
+        c->more_coming = false;
+        if (tcp_unsent_bytes(c) >= OUTPUT_AT)
+            tcp_output(c);
+    }
+    sock_queue_work(&c->s);
+    net_defer(c->s.net);
+    sock_unlock(&c->s);
+    return err;
 }
 
 uint32_t tcp_unsent(struct tcp_conn *c)

@@ -86,6 +86,9 @@ static inline bool udp_wishes_route(const struct udp_wish *w)
 {
     return w && (w->nif_index || !addr_is_any(&w->src));
 }
+/* Moves up to `max` datagrams to the end of `to`, as they came, without their
+ * headers. 0; -EAGAIN; the socket's error. */
+int udp_take(struct udp_sock *u, struct frame_list *to, uint32_t max);
 /* For the stack */
 void udp_work(struct net_sock *s);
 bool udp_classify(struct netstack *net, struct frame *f); /* true: took it */

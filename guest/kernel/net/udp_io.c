@@ -122,6 +122,29 @@ ssize_t udp_recv(struct udp_sock *u, struct net_iter *to, uint32_t flags,
     return n;
 }
 
+int udp_take(struct udp_sock *u, struct frame_list *to, uint32_t max)
+{
+    int err = -EAGAIN;
+
+    if (sock_channel_has(&u->s))
+        u->s.ops->work(&u->s);
+    sock_lock(&u->s);
+    for (; u->queue.head && max; max--) {
+        struct frame *f = frame_list_take(&u->queue);
+
+        u->queued -= frame_class_bytes(f->frame_class) + f->frag_len;
+        frame_list_add(to, f);
+        err = 0;
+    }
+    sock_unlock(&u->s);
+    if (err) {
+        int told = sock_take_error(&u->s);
+
+        err = told ? -told : err;
+    }
+    return err;
+}
+
 /* The datagram in one frame: header and bytes. */
 static int copy_from_program(struct netstack *net, const struct udp_send *m,
                              struct frame **out)
