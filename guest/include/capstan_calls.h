@@ -39,7 +39,8 @@
 #define CAPSTAN_CALL_LOOP_MEMORY (CAPSTAN_CALL_BASE + 12)
 /* loop, handle, 0: peer, 1: own; out: struct sockaddr_in6 */
 #define CAPSTAN_CALL_CHAN_NAME (CAPSTAN_CALL_BASE + 13)
-#define CAPSTAN_CALL_END (CAPSTAN_CALL_BASE + 14)
+#define CAPSTAN_CALL_CHAN_PAUSE (CAPSTAN_CALL_BASE + 14) /* loop, handle, 0/1 */
+#define CAPSTAN_CALL_END (CAPSTAN_CALL_BASE + 15)
 
 #define CAPSTAN_CHAN_LISTEN 0 /* kinds */
 #define CAPSTAN_CHAN_CONNECT 1

@@ -75,7 +75,7 @@ struct capstan_channel {
     /* Linux */
     int fd;
     uint8_t kind;     /* CAPSTAN_CHAN_* */
-    bool has_ended, wants_room, is_connecting, is_dead;
+    bool has_ended, wants_room, is_connecting, is_dead, is_paused;
     uint32_t interest; /* EPOLL* */
     struct pending_ref *refs, **refs_last;
     struct capstan_channel *next; /* all of the loop's; the dead */
@@ -127,6 +127,7 @@ void linux_loop_wake(struct capstan_loop *l);
 int linux_make(struct capstan_loop *l, int what, const struct sockaddr *addr,
                socklen_t len, struct capstan_channel *c);
 void linux_close(struct capstan_channel *c, bool abort);
+void linux_pause(struct capstan_channel *c, bool is_paused);
 ssize_t linux_send(struct capstan_channel *c, const void *data, size_t len);
 ssize_t linux_send_to(struct capstan_channel *c, const void *data, size_t len,
                       const struct sockaddr *to, socklen_t n);

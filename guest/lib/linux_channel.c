@@ -146,14 +146,18 @@ int linux_memory(struct capstan_loop *l, size_t bytes, void **out)
 
 /* ---- channels ---- */
 
+/* Without interest it is not in the epoll at all, which would tell of EPOLLHUP
+ * for ever. */
 static int interest(struct capstan_channel *c, uint32_t events)
 {
     struct epoll_event e = {.events = events, .data.ptr = c};
+    int op = !events        ? EPOLL_CTL_DEL
+             : c->interest  ? EPOLL_CTL_MOD
+                            : EPOLL_CTL_ADD;
 
     if (c->interest == events)
         return 0;
-    if (epoll_ctl(c->loop->epoll, c->interest ? EPOLL_CTL_MOD : EPOLL_CTL_ADD,
-                  c->fd, &e))
+    if (epoll_ctl(c->loop->epoll, op, c->fd, &e))
         return -errno;
     c->interest = events;
     return 0;
@@ -243,6 +247,15 @@ void linux_close(struct capstan_channel *c, bool abort)
     c->is_dead = true;
     c->next = c->loop->dead;
     c->loop->dead = c;
+}
+
+void linux_pause(struct capstan_channel *c, bool is_paused)
+{
+    uint32_t out = c->interest & EPOLLOUT;
+
+    c->is_paused = is_paused;
+    if (!c->has_ended && !c->is_connecting && c->kind != CAPSTAN_CHAN_LISTEN)
+        (void)interest(c, is_paused ? out : out | EPOLLIN);
 }
 
 int linux_name(const struct capstan_channel *c, bool own,
@@ -464,15 +477,9 @@ static void channel_event(struct capstan_channel *c, uint32_t events)
         writable(c);
     if (c->is_dead)
         return;
-    if (c->has_ended && events & (EPOLLHUP | EPOLLERR) &&
-        !(c->interest & EPOLLOUT)) {
-        /* Nothing will be told any more: or epoll would tell for ever. */
-        epoll_ctl(c->loop->epoll, EPOLL_CTL_DEL, c->fd, NULL);
-        c->interest = 0;
-    } else if (!c->has_ended &&
-               events & (EPOLLIN | EPOLLHUP | EPOLLERR | EPOLLRDHUP)) {
+    if (!c->has_ended && !c->is_paused &&
+        events & (EPOLLIN | EPOLLHUP | EPOLLERR | EPOLLRDHUP))
         read_some(c);
-    }
 }
 
 static void tell_sent(struct capstan_loop *l)

@@ -318,6 +318,15 @@ EXPORT void capstan_channel_abort(struct capstan_channel *c)
         linux_close(c, true);
 }
 
+EXPORT void capstan_channel_pause(struct capstan_channel *c, bool is_paused)
+{
+    if (c->loop->is_native)
+        guest_call(CAPSTAN_CALL_CHAN_PAUSE, c->loop->fd, (long)c->handle,
+                   is_paused);
+    else
+        linux_pause(c, is_paused);
+}
+
 EXPORT void capstan_channel_set(struct capstan_channel *c,
                                 const struct capstan_handlers *handlers,
                                 void *arg)

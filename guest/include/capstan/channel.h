@@ -127,6 +127,10 @@ int capstan_datagram(struct capstan_loop *loop, const struct sockaddr *addr,
 /* What was sent before still arrives; c is gone. */
 void capstan_channel_close(struct capstan_channel *c);
 void capstan_channel_abort(struct capstan_channel *c); /* with a reset */
+/* While paused, `received` and `ended` are not called (but for what this turn
+ * has fetched already): data waits in the stack, and the peer stops sending
+ * when its window is full. */
+void capstan_channel_pause(struct capstan_channel *c, bool is_paused);
 void capstan_channel_set(struct capstan_channel *c,
                          const struct capstan_handlers *handlers, void *arg);
 void *capstan_channel_arg(const struct capstan_channel *c);

@@ -202,6 +202,9 @@ static int64_t on_channel(struct chan_loop *l, uint64_t nr,
         return chan_send_ref(c, (void *)args[2], args[3], args[4]);
     case CAPSTAN_CALL_CHAN_NAME:
         return chan_name_call(c, args[2], args[3]);
+    case CAPSTAN_CALL_CHAN_PAUSE:
+        chan_pause(c, args[2] != 0);
+        return 0;
     default:
         chan_close(c, (args[2] & CAPSTAN_CHAN_ABORT) != 0);
         return 0;

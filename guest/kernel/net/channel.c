@@ -227,6 +227,13 @@ void chan_close(struct chan *c, bool abort)
         tcp_close(c->tcp, abort);
 }
 
+void chan_pause(struct chan *c, bool is_paused)
+{
+    if (c->is_paused && !is_paused)
+        chan_event(c, NET_EV_IN | NET_EV_HUP); /* what came meanwhile */
+    c->is_paused = is_paused;
+}
+
 void chan_close_all(struct chan_loop *l)
 {
     for (uint32_t i = 0; i < l->nr_slots; i++)

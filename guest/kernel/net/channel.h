@@ -68,7 +68,7 @@ struct chan {
     bool is_queued, is_closed;
     uint32_t due;           /* NET_EV_*: what happened */
     /* --- whoever holds loop->busy --- */
-    bool is_connecting, has_ended, wants_room;
+    bool is_connecting, has_ended, wants_room, is_paused;
 };
 
 struct chan_held { /* a lent frame of the batch, or one that was kept */
@@ -146,6 +146,8 @@ bool chan_any(void); /* is there a channel, be it closed and still sending? */
 /* abort: the peer gets a reset. */
 void chan_close(struct chan *c, bool abort);
 void chan_close_all(struct chan_loop *l);
+/* No data events until it goes on: what comes waits, the window closes. */
+void chan_pause(struct chan *c, bool is_paused);
 
 /* channel_events.c */
 

@@ -113,14 +113,14 @@ static bool serve_listener(struct chan_loop *l, struct chan *c)
 
 static bool serve_udp(struct chan_loop *l, struct chan *c)
 {
-    while (room(l) >= MAX_PIECES) {
+    while (!c->is_paused && room(l) >= MAX_PIECES) {
         struct frame_list frames = {0};
 
         if (udp_take(c->udp, &frames, room(l) / MAX_PIECES) == -EAGAIN)
             return true;
         lend_all(l, c, &frames);
     }
-    return false;
+    return c->is_paused;
 }
 
 /* The handshake is over. False: it is not, or it failed. */
@@ -158,7 +158,7 @@ static bool serve_tcp(struct chan_loop *l, struct chan *c, uint32_t due)
         c->wants_room = false;
         add(l, c, CAPSTAN_EV_ROOM, 0);
     }
-    if (!(due & ~NET_EV_OUT) || c->has_ended)
+    if (!(due & ~NET_EV_OUT) || c->has_ended || c->is_paused)
         return true;
     while (room(l) >= 2 * MAX_PIECES) {
         struct frame_list frames = {0};
