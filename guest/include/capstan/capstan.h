@@ -64,6 +64,11 @@ struct capstan_counters {
     uint64_t tlb_flushes;
     uint64_t switches;        /* from one thread to another */
     uint64_t signal_returns;  /* always among the trapped calls */
+    uint64_t notifications;   /* of devices, about requests in a queue */
+    uint64_t notify_cycles;   /* TSC cycles they took: exits */
+    /* TSC cycles from a frame's leaving the card's ring to the CPU's next rest,
+     * all that was done meanwhile but notifications: ring to ring. */
+    uint64_t net_cycles;
 };
 
 /* Fills the first `size` bytes; fields a guest does not know stay 0. */

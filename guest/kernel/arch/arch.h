@@ -44,6 +44,9 @@ enum cpu_count {
     COUNT_TLB_FLUSHES,
     COUNT_SWITCHES,
     COUNT_SIGRETURNS, /* these always trap */
+    COUNT_NOTIFIES,
+    COUNT_NOTIFY_CYCLES,
+    COUNT_NET_CYCLES,
     NR_COUNTS
 };
 
@@ -90,6 +93,19 @@ static inline struct thread *current_thread(void)
 static inline __attribute__((always_inline)) void count_event(enum cpu_count what)
 {
     __asm__ volatile("incq %%gs:%c0" ::"i"(48 + 8 * what) : "memory", "cc");
+}
+static inline __attribute__((always_inline)) void count_add(enum cpu_count what,
+                                                            uint64_t n)
+{
+    __asm__ volatile("addq %1, %%gs:%c0" ::"i"(48 + 8 * what), "er"(n)
+                     : "memory", "cc");
+}
+/* TSC cycles, for statistics. */
+static inline uint64_t cycles_now(void)
+{
+    uint32_t a, d;
+    __asm__ volatile("rdtsc" : "=a"(a), "=d"(d)::"memory");
+    return (uint64_t)d << 32 | a;
 }
 /* cpu.c: the sums over all CPUs. */
 void count_totals(uint64_t out[NR_COUNTS]);

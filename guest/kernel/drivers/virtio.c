@@ -215,8 +215,13 @@ void virtq_publish(struct virtq *q, unsigned n)
                  (uint16_t)(new_idx - old);
     else
         notify = !(atomic_load_relaxed(&q->used->flags) & USED_NO_NOTIFY);
-    if (notify)
+    if (notify) {
+        uint64_t start = cycles_now();
+
         q->dev->ops->notify(q);
+        count_event(COUNT_NOTIFIES);
+        count_add(COUNT_NOTIFY_CYCLES, cycles_now() - start);
+    }
 }
 
 bool virtq_interrupt_after(struct virtq *q, unsigned after)

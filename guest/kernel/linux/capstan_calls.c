@@ -77,9 +77,11 @@ void stats_report(void)
     count_totals(n);
     control_send("stats calls %lu, trapped %lu, page faults %lu, interrupts "
                  "%lu, device accesses %lu, timers %lu, IPIs %lu, halts %lu, "
-                 "TLB flushes %lu, switches %lu, signal returns %lu",
+                 "TLB flushes %lu, switches %lu, signal returns %lu, "
+                 "notifications %lu, notify cycles %lu, network cycles %lu",
                  n[COUNT_CALLS], n[COUNT_TRAPPED], n[COUNT_FAULTS],
                  n[COUNT_INTERRUPTS], n[COUNT_DEVICE], n[COUNT_TIMERS],
                  n[COUNT_IPIS], n[COUNT_HALTS], n[COUNT_TLB_FLUSHES],
-                 n[COUNT_SWITCHES], n[COUNT_SIGRETURNS]);
+                 n[COUNT_SWITCHES], n[COUNT_SIGRETURNS], n[COUNT_NOTIFIES],
+                 n[COUNT_NOTIFY_CYCLES], n[COUNT_NET_CYCLES]);
 }

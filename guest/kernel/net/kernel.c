@@ -60,6 +60,8 @@ struct net_kernel_cpu {
     nsec_t window, halted_at; /* halted_at 0: not halted */
     bool has_polled;          /* before this halt, in vain */
     uint32_t nr_vain, penalty, penalty_left;
+    /* --- ring to ring --- */
+    uint64_t busy_since, notify_cycles; /* TSC, 0: at rest; counted then */
 } __aligned(64);
 
 static struct {
@@ -119,6 +121,33 @@ static void env_arm(struct net_env *e, uint32_t cpu, nsec_t deadline)
 
     if (!k->timer.armed || k->timer.deadline > deadline)
         timer_set(&k->timer, deadline);
+    irq_restore(on);
+}
+
+/* ---- ring to ring: COUNT_NET_CYCLES ---- */
+
+static uint64_t notify_cycles(void)
+{
+    return atomic_load_relaxed(&this_cpu()->counts[COUNT_NOTIFY_CYCLES]);
+}
+
+/* Before frames are taken. */
+static void note_busy(struct net_kernel_cpu *k)
+{
+    if (k->busy_since || !virtio_net_has_frames())
+        return;
+    k->notify_cycles = notify_cycles();
+    k->busy_since = cycles_now();
+}
+
+static void note_rest(struct net_kernel_cpu *k)
+{
+    bool on = irq_save();
+
+    if (k->busy_since)
+        count_add(COUNT_NET_CYCLES, cycles_now() - k->busy_since -
+                                        (notify_cycles() - k->notify_cycles));
+    k->busy_since = 0;
     irq_restore(on);
 }
 
@@ -213,6 +242,7 @@ static void card_interrupted(void)
 
     if (k->halted_at)
         judge_halt(k);
+    note_busy(k);
     virtio_net_poll();
     if (virtio_net_is_polled())
         watch_start(k);
@@ -225,6 +255,7 @@ static nsec_t turn_idle(nsec_t until)
     uint32_t me = this_cpu()->id + 1;
     uint32_t poller = atomic_load_relaxed(&state.poller);
 
+    note_rest(k);
     k->halted_at = 0;
     k->has_polled = false;
     if (!k->window ||
@@ -288,6 +319,7 @@ static void turn_run(void)
         return;
     }
     k->in_turn = true;
+    note_busy(k);
     k->looked_at = clock_monotonic();
     for (int i = 0; i < TURN_ROUNDS && more; i++) {
         more = virtio_net_poll();
