@@ -228,5 +228,7 @@ const struct synth_node proc_net_table[] = {
     PROC_FILE("udp", show_udp),         PROC_FILE("udp6", show_udp6),
     PROC_FILE("icmp", show_icmp),       PROC_FILE("dev", show_dev),
     PROC_FILE("route", show_route),     PROC_FILE("if_inet6", show_if_inet6),
+    PROC_FILE("sockstat", proc_show_sockstat),
+    PROC_FILE("capstan", proc_show_net_capstan),
     PROC_END,
 };

@@ -89,6 +89,7 @@ static const struct synth_node root_table[] = {
     PROC_FILE("version", proc_show_version),
     PROC_FILE("cmdline", proc_show_cmdline_system),
     PROC_FILE("vmstat", proc_show_vmstat),
+    PROC_FILE("slabinfo", proc_show_slabinfo),
     PROC_TEXT("filesystems", filesystems),
     PROC_TEXT("devices", devices),
     PROC_TEXT("swaps", "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"),

@@ -40,4 +40,7 @@ int proc_show_uptime(struct synth_inode *i, struct sbuf *s);
 int proc_show_loadavg(struct synth_inode *i, struct sbuf *s);
 int proc_show_version(struct synth_inode *i, struct sbuf *s);
 int proc_show_cmdline_system(struct synth_inode *i, struct sbuf *s);
+int proc_show_sockstat(struct synth_inode *i, struct sbuf *s);
+int proc_show_net_capstan(struct synth_inode *i, struct sbuf *s);
+int proc_show_slabinfo(struct synth_inode *i, struct sbuf *s);
 int proc_show_vmstat(struct synth_inode *i, struct sbuf *s);

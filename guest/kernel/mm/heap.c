@@ -28,7 +28,9 @@ _Static_assert(sizeof(struct slab) == 16, "fits page->priv");
 
 static struct size_class {
     struct spinlock lock;
+    /* --- protected by lock --- */
     struct page *partial; /* doubly linked through lru_* */
+    uint64_t nr_objects, nr_pages; /* in use */
 } classes[NR_CLASSES];
 
 static struct slab *slab_of(struct page *p)
@@ -97,6 +99,7 @@ static void *slab_alloc(unsigned idx)
         if (!p)
             return NULL;
         was_on = spin_lock_irqsave(&c->lock);
+        c->nr_pages++;
         partial_push(c, p);
         p = c->partial;
     }
@@ -104,6 +107,7 @@ static void *slab_alloc(unsigned idx)
     void **object = s->free;
     s->free = *object;
     s->in_use++;
+    c->nr_objects++;
     if (!s->free)
         partial_remove(c, p);
     spin_unlock_irqrestore(&c->lock, was_on);
@@ -125,7 +129,9 @@ static void slab_free(struct page *p, void *ptr)
     *(void **)ptr = s->free;
     s->free = ptr;
     s->in_use--;
+    c->nr_objects--;
     if (!s->in_use && (c->partial != p || p->lru_next)) {
+        c->nr_pages--;
         partial_remove(c, p);
         release = true;
     }
@@ -218,4 +224,17 @@ void kfree(void *ptr)
         slab_free(p, ptr);
     else
         page_free(p, p->order);
+}
+
+bool heap_class(unsigned nr, struct heap_class *out)
+{
+    struct size_class *c = &classes[nr];
+    bool was_on;
+
+    if (nr >= NR_CLASSES)
+        return false;
+    was_on = spin_lock_irqsave(&c->lock);
+    *out = (struct heap_class){class_sizes[nr], c->nr_objects, c->nr_pages};
+    spin_unlock_irqrestore(&c->lock, was_on);
+    return true;
 }

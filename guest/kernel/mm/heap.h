@@ -15,3 +15,11 @@ void *krealloc(void *ptr, size_t size) __must_check;
 char *kstrdup(const char *s) __must_check;
 char *kmemdup(const void *p, size_t n) __must_check;
 void kfree(void *ptr);
+
+/* What the slabs of one size hold. */
+struct heap_class {
+    uint32_t object_bytes;
+    uint64_t nr_objects, nr_pages; /* in use */
+};
+/* The `nr`th size, from 0; false: there are no more. */
+bool heap_class(unsigned nr, struct heap_class *out);

@@ -28,6 +28,7 @@
 extern uint64_t boot_pdpt_direct[];
 
 #define MAX_HOLES 3
+#define PENDING_PAGES 64u /* to drop for one failed allocation */
 
 struct section {
     struct page *map;    /* NULL: not opened */
@@ -52,6 +53,7 @@ static uint64_t first_spare_table[512] __aligned(4096);
 static uint64_t *spare_table = first_spare_table;
 
 size_t (*page_reclaim_hook)(size_t nr_wanted);
+static bool is_reclaim_wanted; /* atomic */
 extern uint64_t pagecache_nr_pages;
 
 static struct section *section_of(uint64_t frame)
@@ -306,11 +308,28 @@ static struct page *try_alloc(unsigned order)
     return p;
 }
 
+static bool may_reclaim(uint32_t flags)
+{
+    if (flags & PAGE_ATOMIC || !page_reclaim_hook)
+        return false;
+    if (irq_enabled())
+        return true;
+    atomic_store_relaxed(&is_reclaim_wanted, true);
+    return false;
+}
+
+void page_reclaim_pending(void)
+{
+    if (unlikely(atomic_load_relaxed(&is_reclaim_wanted)) &&
+        atomic_xchg(&is_reclaim_wanted, false))
+        page_reclaim_hook(PENDING_PAGES);
+}
+
 struct page *page_alloc(unsigned order, uint32_t flags)
 {
     struct page *p = try_alloc(order);
 
-    if (!p && !(flags & PAGE_ATOMIC) && page_reclaim_hook) {
+    if (!p && may_reclaim(flags)) {
         for (int tries = 0; !p && tries < 3; tries++) {
             if (!page_reclaim_hook(MAX(1ul << order, 32ul)))
                 break;

@@ -6,7 +6,9 @@
  * costs milliseconds (core.md 12).
  *
  * - page_alloc never sleeps; it may call the reclaim hook (which may drop
- *   clean page-cache pages) unless PAGE_ATOMIC is given.
+ *   clean page-cache pages) unless PAGE_ATOMIC is given or interrupts are off:
+ *   whom a handler interrupted may hold the hook's locks. What could not be
+ *   had then is made up for by page_reclaim_pending, soon, by a thread.
  * - Contents are undefined unless PAGE_ZERO.
  * - Pages are refcounted (1 at allocation); page_put frees the last one.
  */
@@ -52,6 +54,9 @@ struct page {
 /* page.c */
 struct page *page_alloc(unsigned order, uint32_t flags); /* NULL: no memory */
 void page_free(struct page *p, unsigned order);
+/* Drops page-cache pages if an allocation with interrupts off found none.
+ * Interrupts are on, no spinlock is held. */
+void page_reclaim_pending(void);
 void page_get(struct page *p);
 void page_put(struct page *p); /* order-0 blocks only */
 /* Makes 2^order independent order-0 pages out of one block. */

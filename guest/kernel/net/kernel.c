@@ -45,6 +45,7 @@
 #define PENALTY_MAX 4096u /* halts without polling */
 #define MEM_MIN (1ul * MIB)
 #define MEM_MAX (256ul * MIB)
+#define CONN_BYTES 2048u /* of a connection: with file, inode, names */
 
 /* All of it is the owner CPU's; interrupt handlers of that CPU also use what
  * is under "timer" and "halting", everybody else with interrupts off. */
@@ -320,6 +321,7 @@ static void turn_run(void)
     }
     k->in_turn = true;
     note_busy(k);
+    page_reclaim_pending(); /* the card's ring is filled with interrupts off */
     k->looked_at = clock_monotonic();
     for (int i = 0; i < TURN_ROUNDS && more; i++) {
         more = virtio_net_poll();
@@ -375,6 +377,7 @@ static int make_stack(struct netstack **out)
     }
     memory_stats(&m);
     config.mem_max = m.total_pages * PAGE_SIZE / 4;
+    config.conns_max = (uint32_t)(config.mem_max / CONN_BYTES);
     config.mem_max = MIN(MAX(config.mem_max, MEM_MIN), MEM_MAX);
     return net_create(&config, out);
 }

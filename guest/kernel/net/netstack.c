@@ -43,6 +43,7 @@ static const char *const counter_names[NET_NR_COUNTERS] = {
     [NET_TCP_COOKIE_IN] = "tcp_cookie_in",
     [NET_TCP_HALF_FULL] = "tcp_half_full",
     [NET_TCP_BACKLOG_FULL] = "tcp_backlog_full",
+    [NET_TCP_CONNS_FULL] = "tcp_conns_full",
     [NET_TCP_TW_REUSED] = "tcp_tw_reused",
     [NET_TCP_TW_RECYCLED] = "tcp_tw_recycled",
 };
@@ -92,6 +93,7 @@ int net_create(const struct net_config *config, struct netstack **out)
     net->env = config->env;
     net->nr_cpus = config->nr_cpus;
     net->mem_max = config->mem_max;
+    net->conns_max = config->conns_max ? config->conns_max : ~0u;
     net->env->random(net->env, &net->secret, sizeof(net->secret));
     net->ip_id = net_random32(net);
     err = init_parts(net);

@@ -73,7 +73,7 @@ enum net_counter {
     NET_TCP_RETRANS, NET_TCP_RTO, NET_TCP_TLP, NET_TCP_RECOVERY,
     NET_TCP_PAWS, NET_TCP_CHALLENGE, NET_TCP_OUT_OF_ORDER, NET_TCP_RST_OUT,
     NET_TCP_COOKIE_OUT, NET_TCP_COOKIE_IN, NET_TCP_HALF_FULL,
-    NET_TCP_BACKLOG_FULL, NET_TCP_TW_REUSED, NET_TCP_TW_RECYCLED,
+    NET_TCP_BACKLOG_FULL, NET_TCP_CONNS_FULL, NET_TCP_TW_REUSED, NET_TCP_TW_RECYCLED,
     NET_NR_COUNTERS
 };
 
@@ -107,6 +107,7 @@ struct netstack {
     uint32_t nr_cpus;
     struct net_cpu *cpus;
     uint64_t mem_max; /* bytes in frames */
+    uint32_t conns_max; /* TCP connections that listeners may have made */
     struct siphash_key secret;
     struct net_ports *ports;
     struct neigh_table *neighs;
@@ -128,6 +129,7 @@ struct net_config {
     struct net_env *env; /* kept */
     uint32_t nr_cpus;
     uint64_t mem_max;
+    uint32_t conns_max; /* 0: no limit */
 };
 
 static inline nsec_t net_now(struct netstack *net)

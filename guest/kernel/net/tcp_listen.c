@@ -173,6 +173,22 @@ static bool half_add(struct netstack *net, const struct tcp_birth *b)
     return is_kept;
 }
 
+/* No more can be accepted: the peer tries again, and again later. The limit on
+ * connections keeps most of the memory for the program. */
+static bool queue_is_full(struct netstack *net, struct tcp_conn *listener)
+{
+    const struct tcp_accept *q = listener->accept;
+
+    if (atomic_load_relaxed(&net->tcp->nr_conns) >= net->conns_max) {
+        net_count(net, NET_TCP_CONNS_FULL);
+        return true;
+    }
+    if (q && atomic_load_relaxed(&q->nr) <= q->backlog)
+        return false;
+    net_count(net, NET_TCP_BACKLOG_FULL);
+    return true;
+}
+
 /* A SYN for a listener. isn 0: choose. Borrows f. */
 static void listen_syn(struct tcp_conn *listener, const struct frame *f,
                        const struct tcp_in *in, uint32_t isn)
@@ -180,13 +196,10 @@ static void listen_syn(struct tcp_conn *listener, const struct frame *f,
     struct netstack *net = listener->s.net;
     struct tcp_birth b = {.irs = in->seq, .ts_recent = in->ts_val,
                           .wscale = TCP_RCV_WSCALE, .tos = listener->s.tos};
-    const struct tcp_accept *q = listener->accept;
     uint32_t ts;
 
-    if (!q || atomic_load_relaxed(&q->nr) > q->backlog) {
-        net_count(net, NET_TCP_BACKLOG_FULL);
+    if (queue_is_full(net, listener))
         return;
-    }
     ends_of(f, &b.local, &b.remote);
     b.peer.has_ts = in->has_ts;
     b.peer.has_sack = in->sack_ok;
@@ -291,16 +304,6 @@ static void half_forget(struct netstack *net, const struct tcp_birth *b)
     spin_unlock(&t->lock);
 }
 
-static bool queue_is_full(struct netstack *net, struct tcp_conn *listener)
-{
-    const struct tcp_accept *q = listener->accept;
-
-    if (q && atomic_load_relaxed(&q->nr) <= q->backlog)
-        return false;
-    net_count(net, NET_TCP_BACKLOG_FULL);
-    return true;
-}
-
 static bool cookies_are_out(struct netstack *net)
 {
     struct tcp_half_table *t = net->tcp->halves;
@@ -379,4 +382,15 @@ void tcp_stack_input(struct netstack *net, struct frame *f)
         return;
     }
     listener_input(net, f, &in, isn);
+}
+
+void tcp_totals(struct netstack *net, struct tcp_totals *out)
+{
+    struct tcp_half_table *h = net->tcp->halves;
+
+    out->nr_conns = atomic_load_relaxed(&net->tcp->nr_conns);
+    out->nr_time_wait = tcp_tw_count(net);
+    spin_lock(&h->lock);
+    out->nr_half_open = h->nr;
+    spin_unlock(&h->lock);
 }

@@ -207,7 +207,7 @@ ssize_t tcp_take(struct tcp_conn *c, struct frame_list *to, uint32_t max)
         if (tcp_window_grew(c))
             c->ack_now = true;
     } else {
-        n = recv_status(c);
+        n = recv_status(c, false);
     }
     if (c->ack_now && tcp_is_synced(c)) {
         sock_queue_work(&c->s);

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * proc_netstat.c: counts of the network (/proc/net/sockstat, as Linux prints
+ * it, and /proc/net/capstan: all counters of the stack and the card, one a
+ * line) and of the kernel heap (/proc/slabinfo). They say what a soak test
+ * wants to know: is everything given back?
+ *
+ * No locks: each number is right by itself, together they are of about the
+ * same moment.
+ */
+#include "drivers/virtio_net.h"
+#include "fs/procfs.h"
+#include "mm/heap.h"
+#include "net/inet_sock.h"
+#include "net/kernel.h"
+#include "net/netstack.h"
+#include "net/tcp_stack.h"
+
+static void count_kind(struct inet_sock *i, void *arg)
+{
+    uint32_t *n = arg;
+
+    n[i->kind]++;
+}
+
+/* "mem" is in pages and belongs to all protocols: frames are shared. */
+int proc_show_sockstat(struct synth_inode *i, struct sbuf *s)
+{
+    struct netstack *net = net_kernel_stack();
+    uint32_t kinds[INET_PING + 1] = {0};
+    struct tcp_totals t = {0};
+    uint64_t pages = 0;
+    int err;
+
+    if (net) {
+        tcp_totals(net, &t);
+        pages = atomic_load_relaxed(&net->mem_used) / PAGE_SIZE;
+    }
+    err = inet_for_each(count_kind, kinds);
+    if (err)
+        return err;
+    sbuf_printf(s, "sockets: used %u\n",
+                kinds[INET_TCP] + kinds[INET_UDP] + kinds[INET_PING]);
+    sbuf_printf(s, "TCP: inuse %u orphan %u tw %u alloc %u mem %lu\n",
+                kinds[INET_TCP],
+                t.nr_conns > kinds[INET_TCP] ? t.nr_conns - kinds[INET_TCP] : 0,
+                t.nr_time_wait, t.nr_conns, (unsigned long)pages);
+    sbuf_printf(s, "UDP: inuse %u mem 0\nUDPLITE: inuse 0\nRAW: inuse 0\n"
+                   "FRAG: inuse 0 memory 0\n",
+                kinds[INET_UDP]);
+    return 0;
+}
+
+int proc_show_net_capstan(struct synth_inode *i, struct sbuf *s)
+{
+    struct netstack *net = net_kernel_stack();
+    struct virtio_net_counts card;
+    struct tcp_totals t;
+
+    if (!net)
+        return 0;
+    tcp_totals(net, &t);
+    sbuf_printf(s, "frame_bytes %lu\nframe_bytes_max %lu\n",
+                (unsigned long)atomic_load_relaxed(&net->mem_used),
+                (unsigned long)net->mem_max);
+    sbuf_printf(s, "tcp_conns %u\ntcp_half_open %u\ntcp_time_wait %u\n",
+                t.nr_conns, t.nr_half_open, t.nr_time_wait);
+    for (unsigned c = 0; c < NET_NR_COUNTERS; c++)
+        sbuf_printf(s, "%s %lu\n", net_counter_name(c),
+                    (unsigned long)net_counter_sum(net, c));
+    virtio_net_counts(&card);
+    sbuf_printf(s,
+                "card_polls %lu\ncard_interrupts %lu\ncard_tx_full %lu\n"
+                "card_tx_dropped %lu\ncard_rx_no_memory %lu\n"
+                "card_rx_bad %lu\n",
+                (unsigned long)card.polls, (unsigned long)card.interrupts,
+                (unsigned long)card.tx_full, (unsigned long)card.tx_dropped,
+                (unsigned long)card.rx_no_memory, (unsigned long)card.rx_bad);
+    return 0;
+}
+
+/* man 5 slabinfo; a slab is a page here. */
+int proc_show_slabinfo(struct synth_inode *i, struct sbuf *s)
+{
+    struct heap_class c;
+
+    sbuf_printf(s, "slabinfo - version: 2.1\n"
+                   "# name            <active_objs> <num_objs> <objsize> "
+                   "<objperslab> <pagesperslab> : tunables <limit> "
+                   "<batchcount> <sharedfactor> : slabdata <active_slabs> "
+                   "<num_slabs> <sharedavail>\n");
+    for (unsigned n = 0; heap_class(n, &c); n++) {
+        char name[24];
+        unsigned per_page = PAGE_SIZE / c.object_bytes;
+
+        snprintf(name, sizeof(name), "kmalloc-%u", c.object_bytes);
+        sbuf_printf(s,
+                    "%-17s %6lu %6lu %6u %4u %4u : tunables    0    0    0 : "
+                    "slabdata %6lu %6lu      0\n",
+                    name, (unsigned long)c.nr_objects,
+                    (unsigned long)(c.nr_pages * per_page), c.object_bytes,
+                    per_page, 1u, (unsigned long)c.nr_pages,
+                    (unsigned long)c.nr_pages);
+    }
+    return 0;
+}
