@@ -156,7 +156,7 @@ void tcp_birth(struct netstack *net, struct tcp_conn *listener,
                const struct tcp_birth *b, struct frame *f)
 {
     struct tcp_conn *c = tcp_new(net, listener->s.family);
-    bool is_open = false;
+    bool is_open = false, is_twin = false; /* another CPU made it just now */
 
     if (!c) {
         frame_put(f);
@@ -164,7 +164,11 @@ void tcp_birth(struct netstack *net, struct tcp_conn *listener,
     }
     sock_lock(&c->s);
     fill_in(c, listener, b);
-    if (tcp_check_route(c) && tcp_hash_insert(c) == 0) {
+    if (!tcp_check_route(c)) {
+        net_count(net, NET_NO_ROUTE);
+    } else if (tcp_hash_insert(c)) {
+        is_twin = true;
+    } else {
         tcp_input(c, f);
         f = NULL;
         is_open = c->state != TCP_SYN_RECV && c->state != TCP_CLOSE;
@@ -176,6 +180,8 @@ void tcp_birth(struct netstack *net, struct tcp_conn *listener,
         }
     }
     sock_unlock(&c->s);
+    if (is_twin && tcp_hash_give(net, f))
+        f = NULL;
     if (f)
         frame_put(f);
     if (!is_open)

@@ -168,6 +168,17 @@ void tcp_hash_remove(struct tcp_conn *c)
     sock_put(&c->s);
 }
 
+bool tcp_hash_give(struct netstack *net, struct frame *f)
+{
+    struct tcp_conn *c = tcp_hash_find(net, f);
+
+    if (!c)
+        return false;
+    sock_channel_push(&c->s, f, TCP_CHANNEL_MAX);
+    sock_put(&c->s);
+    return true;
+}
+
 bool tcp_hash_has(struct netstack *net, const struct net_endpoint *local,
                   const struct net_endpoint *remote)
 {

@@ -144,6 +144,8 @@ bool tcp_hash_has(struct netstack *net, const struct net_endpoint *local,
                   const struct net_endpoint *remote);
 /* Returns owned or NULL; no lock needed. */
 struct tcp_conn *tcp_hash_find(struct netstack *net, const struct frame *f);
+/* Gives f to its connection; false: there is none. Takes f when true. */
+bool tcp_hash_give(struct netstack *net, struct frame *f);
 /* Calls back for each connection, one reference held, no lock. */
 void tcp_for_each(struct netstack *net,
                   void (*visit)(struct tcp_conn *c, void *arg), void *arg);

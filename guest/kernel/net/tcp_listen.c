@@ -315,7 +315,10 @@ static bool cookies_are_out(struct netstack *net)
     return are_out;
 }
 
-/* For a listener, or nobody. Takes f. */
+/* For a listener, or nobody. Takes f.
+ * Two CPUs may hold segments of one new connection: it is in the hash table
+ * before it leaves the half-open one, whoever comes second finds it in one of
+ * them, and who finds it in neither looks in the first again. */
 static void listener_input(struct netstack *net, struct frame *f,
                            struct tcp_in *in, uint32_t isn)
 {
@@ -333,8 +336,8 @@ static void listener_input(struct netstack *net, struct frame *f,
         goto reset;
     if (v == HALF_READY) {
         if (!queue_is_full(net, to_tcp(s))) {
-            half_forget(net, &b);
             tcp_birth(net, to_tcp(s), &b, f);
+            half_forget(net, &b);
             f = NULL;
         }
     } else if ((in->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN) {
@@ -348,6 +351,8 @@ static void listener_input(struct netstack *net, struct frame *f,
         }
     } else if (in->flags & TCP_ACK) {
         sock_put(s);
+        if (tcp_hash_give(net, f))
+            return;
         goto reset;
     }
     sock_put(s);
@@ -362,15 +367,11 @@ drop:
 
 void tcp_stack_input(struct netstack *net, struct frame *f)
 {
-    struct tcp_conn *c = tcp_hash_find(net, f);
     struct tcp_in in;
     uint32_t isn = 0;
 
-    if (c) { /* it was made after the frame was looked at */
-        sock_channel_push(&c->s, f, TCP_CHANNEL_MAX);
-        sock_put(&c->s);
+    if (tcp_hash_give(net, f)) /* it was made after the frame was looked at */
         return;
-    }
     net_count(net, NET_TCP_IN);
     if (!ip_check(net, f)) {
         frame_put(f);

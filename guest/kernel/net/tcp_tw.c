@@ -7,7 +7,8 @@
  * our own connect after a second, when timestamps are on.
  *
  * Records are named by index + 1; 0 is none. They live in pages that are made
- * on demand and stay. Locks: tcp_tw_table.lock.
+ * on demand and given back when nobody waits any more.
+ * Locks: tcp_tw_table.lock.
  */
 #include "mm/heap.h"
 #include "net/tcp_internal.h"
@@ -16,6 +17,7 @@
 #define TW_PER_PAGE 64u
 #define TW_MAX 131072u
 #define REUSE_AFTER_MS 1000u
+#define SLACK_MS 250 /* records expire together: one timer for many */
 #define TW_MS (TCP_TIME_WAIT_NS / 1000000)
 #define ISN_STEP 65537u /* past everything of the old connection */
 
@@ -55,6 +57,13 @@ int tcp_tw_init(struct tcp_table *t)
     return 0;
 }
 
+static void free_pages_locked(struct tcp_tw_table *w)
+{
+    for (uint32_t i = 0; i * TW_PER_PAGE < w->nr_made; i++)
+        kfree(w->pages[i]);
+    w->nr_made = w->unused = 0;
+}
+
 void tcp_tw_destroy(struct tcp_table *t)
 {
     struct tcp_tw_table *w = t->tw;
@@ -62,8 +71,7 @@ void tcp_tw_destroy(struct tcp_table *t)
     if (!w)
         return;
     net_timer_cancel(&w->timer);
-    for (uint32_t i = 0; i * TW_PER_PAGE < w->nr_made; i++)
-        kfree(w->pages[i]);
+    free_pages_locked(w);
     kfree(w->pages);
     kfree(w->buckets);
     kfree(w);
@@ -152,7 +160,7 @@ static void arm_locked(struct tcp_tw_table *w)
     left = (int32_t)(record(w, w->first)->until_ms - now_ms);
     w->timer_pending = true;
     net_arm(w->net, &w->timer,
-            net_now(w->net) + (nsec_t)MAX(left, 1) * 1000000);
+            net_now(w->net) + (nsec_t)MAX(left, SLACK_MS) * 1000000);
 }
 
 static void tw_timer(struct net_timer *timer)
@@ -170,6 +178,8 @@ static void tw_timer(struct net_timer *timer)
             break;
         pop_locked(w);
     }
+    if (!w->first)
+        free_pages_locked(w);
     arm_locked(w);
     spin_unlock(&w->lock);
 }

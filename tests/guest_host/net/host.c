@@ -51,7 +51,8 @@ void host_env_init(struct host_env *e, uint64_t seed, nsec_t now)
 struct netstack *host_stack(struct host_env *e, uint32_t nr_cpus,
                             uint64_t mem_max)
 {
-    struct net_config config = {&e->env, nr_cpus, mem_max};
+    struct net_config config = {
+        .env = &e->env, .nr_cpus = nr_cpus, .mem_max = mem_max};
     struct netstack *net;
 
     CHECK_EQ(net_create(&config, &net), 0);
