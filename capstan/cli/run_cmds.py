@@ -27,8 +27,9 @@ MACHINE_HELP = "QEMU's machine: devices on MMIO (fastest start) or on PCI"
 DEBUG_WORDS = ("torture", "echo")
 PUBLISH_HELP = "publish [ADDR:][HOST:]GUEST[/udp]; ranges like 80-89"
 NET_HELP = "user (QEMU's own; needs no rights), tap[=IF], bridge=NAME, none"
+QUEUES_HELP = "of the card (tap on q35; default: one per CPU, if the tap has them)"
 NAME_HELP = "name of the machine and its host name"
-FDS = "3 stdin/stdout, 4 stderr, 5 control, 6 serial, 7 QMP (sockets), 8 parameters, 9 tap"
+FDS = "3 stdin/stdout, 4 stderr, 5 control, 6 serial, 7 QMP (sockets), 8 parameters, 9... tap"
 
 OPTIONS = (
     click.option("-m", "--memory", metavar="SIZE", help="memory, e.g. 64M or 2G"),
@@ -49,6 +50,7 @@ OPTIONS = (
     click.option("--gateway", multiple=True, metavar="ADDR", help="router of tap and bridge"),
     click.option("--dns", multiple=True, metavar="ADDR", help="name server"),
     click.option("--mac", metavar="ADDR", help="Ethernet address of the network card"),
+    click.option("--queues", type=int, metavar="N", help=QUEUES_HELP),
     click.option("--pcap", metavar="FILE", help="write all frames to a file for tcpdump -r"),
     click.option("--timeout", type=float, metavar="SEC", help="stop after that time, status 124"),
     click.option("--grace", type=float, default=10.0, metavar="SEC", help="SIGTERM to the end"),
@@ -156,6 +158,7 @@ def _net_options(given: dict[str, object]) -> NetOptions:
         dns=dns,
         mac=_text(given["mac"]),
         pcap=Path(str(pcap)) if pcap is not None else None,
+        queues=queues if isinstance(queues := given["queues"], int) else None,
     )
 
 

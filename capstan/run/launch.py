@@ -14,7 +14,7 @@ import fcntl
 import os
 import signal
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from capstan import proc
@@ -55,7 +55,7 @@ class Ends:
     serial: int
     qmp: int
     params: int
-    tap: int | None = None
+    taps: tuple[int, ...] = field(default=(), kw_only=True)
 
 
 def machine_spec(spec: RunSpec, accel: Accel, ends: Ends) -> MachineSpec:
@@ -75,14 +75,15 @@ def machine_spec(spec: RunSpec, accel: Accel, ends: Ends) -> MachineSpec:
         gdb=spec.gdb,
         words=((f"cpus={spec.cpus}",) if spec.cpus > 1 else ()) + spec.words,
         net=spec.net,
-        tap=ends.tap,
+        taps=ends.taps,
     )
 
 
 def preview(spec: RunSpec, host: HostCaps, accel: Accel) -> list[str]:
     """The command line `launch` would use, with the descriptors it would most likely get."""
     needs_tap = spec.net is not None and spec.net.kind is not net.NetKind.USER
-    return argv(machine_spec(spec, accel, Ends(3, 4, 5, 6, 7, 8, 9 if needs_tap else None)), host)
+    taps = tuple(range(9, 9 + spec.net.queues)) if spec.net is not None and needs_tap else ()
+    return argv(machine_spec(spec, accel, Ends(3, 4, 5, 6, 7, 8, taps=taps)), host)
 
 
 @contextlib.contextmanager
@@ -101,22 +102,20 @@ def launch(spec: RunSpec, host: HostCaps, accel: Accel, blob: bytes) -> Iterator
             inherited.append(theirs.enter_context(other).fileno())
             one.setblocking(False)
         inherited.append(_sealed(blob, theirs))
-        tap = theirs.enter_context(net.attach(spec.net))
-        if tap is not None:
-            inherited.append(tap)
+        taps = theirs.enter_context(net.attach(spec.net))
         leash, held = os.pipe()
         theirs.callback(os.close, leash)
         ours.callback(os.close, held)
         log, log_in = os.pipe()
         ours.callback(os.close, log)
         theirs.callback(os.close, log_in)
-        line = argv(machine_spec(spec, accel, Ends(*inherited)), host)
+        line = argv(machine_spec(spec, accel, Ends(*inherited, taps=taps)), host)
         try:
             child = proc.spawn(
                 line,
                 stdout=log_in,
                 stderr=log_in,
-                pass_fds=[*inherited, leash],
+                pass_fds=[*inherited, *taps, leash],
                 new_session=True,
             )
         except CapstanError as err:

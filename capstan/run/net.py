@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import ipaddress
 import os
 import re
 import socket
-import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from capstan.errors import MachineError, UsageError
+from capstan.run import tap
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -27,18 +26,9 @@ if TYPE_CHECKING:
     from capstan.manifest import RunConfig
 
 INTERFACES = Path("/sys/class/net")
-TUN_DEVICE = Path("/dev/net/tun")
 MAX_LIST = 4  # addresses, gateways, name servers the guest takes
 MAX_FORWARDS = 4096
 MAX_INTERFACE_NAME = 15
-# linux/if_tun.h, linux/sockios.h, linux/if.h
-TUNSETIFF = 0x400454CA
-SIOCGIFFLAGS, SIOCSIFFLAGS = 0x8913, 0x8914
-SIOCSIFADDR, SIOCSIFNETMASK = 0x8916, 0x891C
-SIOCBRADDIF = 0x89A2
-IFF_UP = 0x1
-IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
-IFREQ = "16s24s"
 
 
 class NetKind(Enum):
@@ -71,11 +61,16 @@ class NetOptions:
     dns: tuple[str, ...] = ()
     mac: str | None = None
     pcap: Path | None = None
+    queues: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NetSpec:
-    """One network card. `host_ip`: what `attach` gives the host's end, when it makes that."""
+    """One network card. `host_ip`: what `attach` gives the host's end, when it makes that.
+
+    `queues`: pairs of queues, each a descriptor of the tap; unless `queues_given`, one when the
+    interface was made for one.
+    """
 
     kind: NetKind
     ip: tuple[str, ...]
@@ -87,6 +82,8 @@ class NetSpec:
     host_ip: str | None = None
     mac: str | None = None
     pcap: Path | None = None
+    queues: int = 1
+    queues_given: bool = False
 
 
 # --- what the user writes ---
@@ -421,8 +418,8 @@ def _remedy(err: OSError) -> str:
 
 
 @contextlib.contextmanager
-def attach(spec: NetSpec | None) -> Iterator[int | None]:
-    """The descriptor of the tap interface for QEMU, None when it needs none.
+def attach(spec: NetSpec | None) -> Iterator[tuple[int, ...]]:
+    """The descriptors of the tap interface for QEMU, one per queue; none when it needs none.
 
     Raises:
         MachineError: a port or the interface cannot be used; the hint says what to do.
@@ -430,74 +427,59 @@ def attach(spec: NetSpec | None) -> Iterator[int | None]:
     if spec is not None:
         check(spec)
     if spec is None or spec.kind is NetKind.USER:
-        yield None
+        yield ()
         return
-    fd = _open_tap(spec.interface)
-    try:
+    with contextlib.ExitStack() as opened:
+        fds = []
+        number, is_multi = _queues(spec)
+        for _ in range(number):
+            fds.append(tap.open_queue(spec.interface, is_multi=is_multi))
+            opened.callback(os.close, fds[-1])
         if spec.bridge:
-            _join_bridge(spec)
+            tap.join_bridge(spec.interface, spec.bridge)
         elif spec.host_ip is not None:
-            _set_address(spec.interface, spec.host_ip)
+            tap.set_address(spec.interface, spec.host_ip)
         if spec.bridge or spec.interface.startswith("capstan"):
-            _set_up(spec.interface)
-        yield fd
-    finally:
-        os.close(fd)
+            tap.set_up(spec.interface)
+        yield tuple(fds)
 
 
-def _open_tap(name: str) -> int:
-    try:
-        fd = os.open(TUN_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as err:
+def _queues(spec: NetSpec) -> tuple[int, bool]:
+    """How many queues to open, and whether the interface is one that may have several."""
+    made_multi = tap.is_multi_queue(spec.interface)
+    if made_multi is None:  # we make it
+        return spec.queues, spec.queues > 1
+    if spec.queues > 1 and not made_multi and spec.queues_given:
         raise MachineError(
-            f"{TUN_DEVICE}: {err.strerror}",
-            hint="load the module (modprobe tun), allow it for your user, or use --net user",
-        ) from err
-    request = struct.pack("16sH22x", os.fsencode(name), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)
-    try:
-        fcntl.ioctl(fd, TUNSETIFF, request)
-    except OSError as err:
-        os.close(fd)
-        hints = {
-            errno.EPERM: f"make it once: sudo ip tuntap add {name} mode tap user $USER && "
-            f"sudo ip link set {name} up; or use --net user",
-            errno.EBUSY: "another machine uses it: choose another interface",
-            errno.EINVAL: "this interface is not a tap: choose another name",
-        }
-        raise MachineError(
-            f"tap interface {name}: {err.strerror}",
-            hint=hints.get(err.errno or 0, "use --net user, which needs no rights"),
-        ) from err
-    return fd
+            f"--queues {spec.queues}: tap interface {spec.interface} was made for one queue",
+            hint=f"make it anew: ip tuntap add {spec.interface} mode tap multi_queue",
+        )
+    return spec.queues if made_multi else 1, made_multi
 
 
-def _configure(name: str, request: int, payload: bytes, what: str) -> bytes:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-        try:
-            return fcntl.ioctl(s, request, struct.pack(IFREQ, os.fsencode(name), payload))
-        except OSError as err:
-            raise MachineError(
-                f"interface {name}: cannot {what}: {err.strerror}",
-                hint="this needs CAP_NET_ADMIN: sudo, or prepare a tap and name it: --net tap=NAME",
-            ) from err
+def with_queues(
+    spec: NetSpec | None, given: int | None, *, is_pci: bool, cpus: int
+) -> NetSpec | None:
+    """`spec` with a queue per CPU where that is possible, or as many as `given`.
 
-
-def _sockaddr(address: str) -> bytes:
-    return struct.pack("HH4s8x", socket.AF_INET, 0, socket.inet_aton(address))
-
-
-def _set_address(name: str, address: str) -> None:
-    own = ipaddress.IPv4Interface(address)
-    _configure(name, SIOCSIFADDR, _sockaddr(str(own.ip)), f"set the address {own}")
-    _configure(name, SIOCSIFNETMASK, _sockaddr(str(own.netmask)), f"set the address {own}")
-
-
-def _set_up(name: str) -> None:
-    old = _configure(name, SIOCGIFFLAGS, b"", "read its flags")
-    flags = struct.unpack_from("H", old, 16)[0] | IFF_UP
-    _configure(name, SIOCSIFFLAGS, struct.pack("H", flags), "set it up")
-
-
-def _join_bridge(spec: NetSpec) -> None:
-    index = struct.pack("i", socket.if_nametoindex(spec.interface))
-    _configure(spec.bridge, SIOCBRADDIF, index, f"add {spec.interface} to it")
+    Raises:
+        UsageError: `given`, and not possible.
+    """
+    reasons = (
+        (spec is None, "there is no network card", "add --net tap"),
+        (spec is not None and spec.kind is NetKind.USER, "QEMU's own network has one", "--net tap"),
+        (not is_pci, "only PCI cards have an interrupt per queue", "add --machine q35"),
+        (spec is not None and spec.pcap is not None, "--pcap sees one queue only", "leave one out"),
+    )
+    reason, hint = next(((text, hint) for holds, text, hint in reasons if holds), ("", ""))
+    if given is not None and given > 1 and reason:
+        raise UsageError(f"--queues {given}: {reason}", hint=hint)
+    if given is not None and not 1 <= given <= cpus:
+        raise UsageError(
+            f"--queues {given}: each queue belongs to a CPU, and there are {cpus}",
+            hint=f"from 1 to {cpus}, or more CPUs: -c {given}",
+        )
+    if spec is None or reason:
+        return spec
+    number = given if given is not None else cpus
+    return replace(spec, queues=number, queues_given=given is not None)

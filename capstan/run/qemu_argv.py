@@ -89,20 +89,23 @@ def _devices(spec: MachineSpec) -> list[str]:
     if spec.disk is not None:
         line += ["-object", "rng-builtin,id=rng", *_virtio(spec, "rng", "rng=rng")]
     if spec.net is not None:
-        line += ["-netdev", _netdev(spec.net, spec.tap), *_virtio(spec, "net", _card(spec.net))]
+        line += ["-netdev", _netdev(spec.net, spec.taps)]
+        line += _virtio(spec, "net", _card(spec.net, len(spec.taps)))
         if spec.net.pcap is not None:
             file = _quote(os.fspath(spec.net.pcap))
             line += ["-object", f"filter-dump,id=pcap,netdev=net0,file={file}"]
     return line
 
 
-def _card(net: NetSpec) -> str:
-    return "netdev=net0" + (f",mac={net.mac}" if net.mac is not None else "")
+def _card(net: NetSpec, queues: int) -> str:
+    # A vector for each queue, for the control queue and for changes of the configuration.
+    several = f",mq=on,vectors={2 * queues + 2}" if queues > 1 else ""
+    return "netdev=net0" + (f",mac={net.mac}" if net.mac is not None else "") + several
 
 
-def _netdev(net: NetSpec, tap: int | None) -> str:
+def _netdev(net: NetSpec, taps: tuple[int, ...]) -> str:
     if net.kind is not NetKind.USER:
-        return f"tap,id=net0,fd={tap}"
+        return f"tap,id=net0,fd{'s' * (len(taps) > 1)}={':'.join(str(fd) for fd in taps)}"
     own = ipaddress.IPv4Interface(net.ip[0])
     router, server = user_hosts(own)
     line = f"user,id=net0,ipv6=off,net={own.network},host={router},dns={server}"

@@ -123,7 +123,7 @@ class MachineSpec:
     gdb: str | None = None
     words: tuple[str, ...] = ()
     net: NetSpec | None = None
-    tap: int | None = None
+    taps: tuple[int, ...] = ()
 
 
 def parse_size(text: str) -> int:
@@ -207,7 +207,12 @@ def plan(
         grace=options.grace,
         loglevel=options.loglevel,
         words=options.words,
-        net=net.plan(options.net, config, net.host_interfaces(), os.urandom(3)),
+        net=net.with_queues(
+            net.plan(options.net, config, net.host_interfaces(), os.urandom(3)),
+            options.net.queues,
+            is_pci=options.machine is MachineType.Q35,
+            cpus=cpus,
+        ),
     )
 
 

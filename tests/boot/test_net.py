@@ -17,14 +17,14 @@ from pathlib import Path
 
 import pytest
 
-from capstan.run import net
+from capstan.run import net, tap
 from tests.boot.test_tinyguest import ACCELS, pytestmark
 
 __all__ = ["pytestmark"]
 SOURCE = Path(__file__).with_name("net_echo.c")
 DEADLINE = 30.0
 has_tap = pytest.mark.skipif(
-    os.geteuid() != 0 or not os.access(net.TUN_DEVICE, os.W_OK),
+    os.geteuid() != 0 or not os.access(tap.TUN_DEVICE, os.W_OK),
     reason="a tap needs root and /dev/net/tun",
 )
 MACHINES = pytest.mark.parametrize("machine", ["microvm", "q35"])

@@ -117,6 +117,13 @@ uint32_t virtio_config32(struct virtio_device *dev, unsigned offset)
     return *(volatile uint32_t *)(dev->config + offset);
 }
 
+uint16_t virtio_config16(struct virtio_device *dev, unsigned offset)
+{
+    if (!dev->config)
+        return 0;
+    return *(volatile uint16_t *)(dev->config + offset);
+}
+
 int virtio_config_irq_enable(struct virtio_device *dev,
                              void (*changed)(struct virtio_device *dev))
 {

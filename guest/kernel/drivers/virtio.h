@@ -130,6 +130,9 @@ void virtio_start(struct virtio_device *dev);
 void virtio_reset(struct virtio_device *dev);
 /* A word of the device's configuration; 0 when it has none. */
 uint32_t virtio_config32(struct virtio_device *dev, unsigned offset);
+/* Half a word. A device may have no bytes behind its last field, and answers a
+ * wider access there with nonsense (virtio 1.2, 4.1.3.1). */
+uint16_t virtio_config16(struct virtio_device *dev, unsigned offset);
 /* `changed` is called when the device has changed its configuration. */
 int virtio_config_irq_enable(struct virtio_device *dev,
                              void (*changed)(struct virtio_device *dev));

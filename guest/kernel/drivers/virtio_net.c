@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * virtio network device (virtio 1.2, 5.1): start and transmit; see
- * virtio_net.h.
+ * virtio_net.h. A frame is sent on the pair of the CPU that built it.
  *
  * - To send, the device's header is written in front of the Ethernet header,
  *   into the frame's headroom, so that both are one descriptor.
@@ -25,26 +25,26 @@ void vnet_break(struct vnet *v, const char *what)
 /* ---- transmit ---- */
 
 /* Puts what the device has sent. REQUIRES(tx_lock) */
-static void tx_reap_locked(struct vnet *v)
+static void tx_reap_locked(struct vnet_pair *p)
 {
-    struct virtq *q = &v->tx;
+    struct virtq *q = &p->tx;
     uint16_t n = virtq_nr_used(q);
 
     while (n--) {
         uint32_t id = q->used->ring[q->last_used++ % q->size].id;
         uint16_t last = (uint16_t)id;
 
-        if (id >= q->size || !v->tx_frames[id]) {
-            vnet_break(v, "the device sent what it was not given");
+        if (id >= q->size || !p->tx_frames[id]) {
+            vnet_break(p->v, "the device sent what it was not given");
             return;
         }
-        frame_put(v->tx_frames[id]);
-        v->tx_frames[id] = NULL;
-        v->nr_tx_free++;
-        for (; q->desc[last].flags & VIRTQ_DESC_NEXT; v->nr_tx_free++)
+        frame_put(p->tx_frames[id]);
+        p->tx_frames[id] = NULL;
+        p->nr_tx_free++;
+        for (; q->desc[last].flags & VIRTQ_DESC_NEXT; p->nr_tx_free++)
             last = q->desc[last].next;
-        q->desc[last].next = v->tx_free;
-        v->tx_free = (uint16_t)id;
+        q->desc[last].next = p->tx_free;
+        p->tx_free = (uint16_t)id;
     }
 }
 
@@ -77,19 +77,19 @@ static void tx_piece(struct virtq *q, uint16_t *at, uint16_t *last,
 }
 
 /* Takes f when it returns true; false: no room. REQUIRES(tx_lock) */
-static bool tx_put_locked(struct vnet *v, struct frame *f, uint16_t nr_new)
+static bool tx_put_locked(struct vnet_pair *p, struct frame *f, uint16_t nr_new)
 {
-    struct virtq *q = &v->tx;
-    uint16_t first = v->tx_free, at = first, last = first;
+    struct virtq *q = &p->tx;
+    uint16_t first = p->tx_free, at = first, last = first;
     bool has_room = frame_headroom(f) >= sizeof(struct vnet_header_wire);
     uint32_t need = f->nr_frags + (has_room ? 1u : 2u);
     struct vnet_header_wire *h = (void *)(f->data - sizeof(*h));
     const struct frame_frag *g = frame_frags(f);
 
-    if (need > v->nr_tx_free)
+    if (need > p->nr_tx_free)
         return false;
     if (!has_room)
-        h = &v->tx_headers[first];
+        h = &p->tx_headers[first];
     fill_header(f, h);
     tx_piece(q, &at, &last, h, sizeof(*h) + (has_room ? f->len : 0));
     if (!has_room)
@@ -97,71 +97,72 @@ static bool tx_put_locked(struct vnet *v, struct frame *f, uint16_t nr_new)
     for (uint32_t i = 0; i < f->nr_frags; i++)
         tx_piece(q, &at, &last, g[i].data, g[i].len);
     q->desc[last].flags = 0;
-    v->tx_free = at;
-    v->nr_tx_free -= (uint16_t)need;
-    v->tx_frames[first] = f;
+    p->tx_free = at;
+    p->nr_tx_free -= (uint16_t)need;
+    p->tx_frames[first] = f;
     q->avail->ring[(uint16_t)(q->avail_idx + nr_new) % q->size] = first;
     return true;
 }
 
 /* Gives the device what waits, as far as there is room. REQUIRES(tx_lock) */
-static void tx_push_locked(struct vnet *v)
+static void tx_push_locked(struct vnet_pair *p)
 {
     uint16_t n = 0;
 
-    while (v->tx_backlog.head && tx_put_locked(v, v->tx_backlog.head, n)) {
-        (void)frame_list_take(&v->tx_backlog); /* tx_frames has it now */
+    while (p->tx_backlog.head && tx_put_locked(p, p->tx_backlog.head, n)) {
+        (void)frame_list_take(&p->tx_backlog); /* tx_frames has it now */
         n++;
     }
     if (n)
-        virtq_publish(&v->tx, n);
+        virtq_publish(&p->tx, n);
 }
 
 /* Sends all it can; while something waits, the device interrupts when half of
  * its work is done. REQUIRES(tx_lock) */
-static void tx_run_locked(struct vnet *v)
+static void tx_run_locked(struct vnet_pair *p)
 {
     uint16_t in_flight;
 
     do {
-        tx_reap_locked(v);
-        tx_push_locked(v);
-        if (!v->tx_backlog.head || atomic_load_relaxed(&v->is_broken)) {
-            virtq_interrupt_off(&v->tx);
+        tx_reap_locked(p);
+        tx_push_locked(p);
+        if (!p->tx_backlog.head || atomic_load_relaxed(&p->v->is_broken)) {
+            virtq_interrupt_off(&p->tx);
             return;
         }
-        in_flight = (uint16_t)(v->tx.avail_idx - v->tx.last_used);
-    } while (virtq_interrupt_after(&v->tx, MAX(in_flight / 2u, 1u)));
-    vnet_count(&v->counts.tx_full);
+        in_flight = (uint16_t)(p->tx.avail_idx - p->tx.last_used);
+    } while (virtq_interrupt_after(&p->tx, MAX(in_flight / 2u, 1u)));
+    vnet_count(&p->counts.tx_full);
 }
 
 static void vnet_transmit(struct netif *nif, struct frame_list *frames)
 {
     struct vnet *v = (struct vnet *)nif;
-    bool on = spin_lock_irqsave(&v->tx_lock);
+    struct vnet_pair *p = v->pairs[this_cpu()->id % v->nr_pairs];
+    bool on = spin_lock_irqsave(&p->tx_lock);
     struct frame *f;
 
     while ((f = frame_list_take(frames)) != NULL) {
-        if (v->tx_backlog.nr < TX_BACKLOG &&
-            !atomic_load_relaxed(&v->is_broken)) {
-            frame_list_add(&v->tx_backlog, f);
+        if (p->tx_backlog.nr < TX_BACKLOG &&
+            !atomic_load_relaxed(&p->v->is_broken)) {
+            frame_list_add(&p->tx_backlog, f);
         } else {
-            vnet_count(&v->counts.tx_dropped);
+            vnet_count(&p->counts.tx_dropped);
             frame_put(f);
         }
     }
-    tx_run_locked(v);
-    spin_unlock_irqrestore(&v->tx_lock, on);
+    tx_run_locked(p);
+    spin_unlock_irqrestore(&p->tx_lock, on);
 }
 
 static void tx_interrupt(struct virtq *q)
 {
-    struct vnet *v = container_of(q, struct vnet, tx);
-    bool on = spin_lock_irqsave(&v->tx_lock);
+    struct vnet_pair *p = container_of(q, struct vnet_pair, tx);
+    bool on = spin_lock_irqsave(&p->tx_lock);
 
-    if (v->tx_backlog.head)
-        tx_run_locked(v);
-    spin_unlock_irqrestore(&v->tx_lock, on);
+    if (p->tx_backlog.head)
+        tx_run_locked(p);
+    spin_unlock_irqrestore(&p->tx_lock, on);
 }
 
 static const struct netif_ops vnet_ops = {.transmit = vnet_transmit};
@@ -184,7 +185,7 @@ static void read_config(struct vnet *v)
     }
     nif->max_mtu = DEFAULT_MTU;
     if (features & FEATURE_MTU)
-        nif->max_mtu = MIN(virtio_config32(v->dev, CONFIG_MTU) >> 16,
+        nif->max_mtu = MIN(virtio_config16(v->dev, CONFIG_MTU),
                            vnet_rx_room() - ETH_HEADER -
                                (uint32_t)sizeof(struct vnet_header_wire));
     nif->caps = (features & FEATURE_CSUM ? NETIF_CSUM : 0) |
@@ -192,33 +193,70 @@ static void read_config(struct vnet *v)
                 (features & FEATURE_HOST_TSO6 ? NETIF_TSO6 : 0);
 }
 
-static int fill_rings(struct vnet *v)
+static int fill_rings(struct vnet_pair *p)
 {
     for (uint16_t i = 0; i < QUEUE_SIZE; i++) {
-        struct frame *f = frame_alloc(v->nif.net, FRAME_SMALL, 0,
+        struct frame *f = frame_alloc(p->v->nif.net, FRAME_SMALL, 0,
                                       FRAME_FOR_CONTROL);
         if (!f && i < RX_MIN_BUFFERS)
             return -ENOMEM;
         if (!f)
             break;
-        vnet_rx_give_locked(v, i, f);
+        vnet_rx_give_locked(p, i, f);
     }
     for (uint16_t i = 0; i < QUEUE_SIZE; i++)
-        v->tx.desc[i].next = (uint16_t)(i + 1);
-    v->nr_tx_free = QUEUE_SIZE;
+        p->tx.desc[i].next = (uint16_t)(i + 1);
+    p->nr_tx_free = QUEUE_SIZE;
     return 0;
 }
 
 /* Without MRG_RXBUF a joined packet would need buffers of 64 KiB (5.1.6.3.1);
- * every device has it that joins packets. */
+ * every device has it that joins packets. More than one pair of queues is of
+ * use only where each has an interrupt of its own. */
 static int negotiate(struct vnet *v)
 {
     uint32_t joined = FEATURE_GUEST_TSO4 | FEATURE_GUEST_TSO6;
-    int err = virtio_negotiate(v->dev, WANTED);
+    bool is_mq = v->dev->pci && atomic_load_acquire(&nr_cpus) > 1;
+    uint32_t wanted = WANTED | (is_mq ? WANTED_MQ : 0);
+    int err = virtio_negotiate(v->dev, wanted);
 
     if (!err && (v->dev->features & joined) &&
         !(v->dev->features & FEATURE_MRG_RXBUF))
-        err = virtio_negotiate(v->dev, WANTED & ~joined);
+        err = virtio_negotiate(v->dev, wanted & ~joined);
+    return err;
+}
+
+/* How many pairs there are, and how many are used: one per CPU. */
+static void count_pairs(struct vnet *v)
+{
+    uint32_t n = 1;
+
+    if ((v->dev->features & WANTED_MQ) == WANTED_MQ)
+        n = virtio_config16(v->dev, CONFIG_PAIRS);
+    v->max_pairs = MAX(n, 1u);
+    v->nr_pairs = MIN(MIN(v->max_pairs, (uint32_t)VNET_MAX_PAIRS),
+                      atomic_load_acquire(&nr_cpus));
+}
+
+static int pair_make(struct vnet *v, uint32_t n)
+{
+    struct vnet_pair *p = kzalloc(sizeof(*p));
+    int err;
+
+    if (!p)
+        return -ENOMEM;
+    p->v = v;
+    p->number = n;
+    v->pairs[n] = p;
+    err = virtq_setup(v->dev, &p->rx, 2 * n + RX_QUEUE, QUEUE_SIZE);
+    if (!err)
+        err = virtq_setup(v->dev, &p->tx, 2 * n + TX_QUEUE, QUEUE_SIZE);
+    if (!err)
+        err = fill_rings(p);
+    if (!err)
+        err = virtq_irq_enable(&p->rx, vnet_rx_interrupt, n);
+    if (!err)
+        err = virtq_irq_enable(&p->tx, tx_interrupt, n);
     return err;
 }
 
@@ -226,29 +264,48 @@ static int vnet_start(struct vnet *v)
 {
     int err = negotiate(v);
 
-    if (!err)
-        err = virtq_setup(v->dev, &v->rx, RX_QUEUE, QUEUE_SIZE);
-    if (!err)
-        err = virtq_setup(v->dev, &v->tx, TX_QUEUE, QUEUE_SIZE);
-    if (!err)
-        err = fill_rings(v);
+    if (err)
+        return err;
+    count_pairs(v);
+    for (uint32_t n = 0; n < v->nr_pairs && !err; n++)
+        err = pair_make(v, n);
+    if (!err && v->max_pairs > 1)
+        err = virtq_setup(v->dev, &v->ctrl, 2 * v->max_pairs, CTRL_QUEUE_SIZE);
     if (err)
         return err;
     read_config(v);
-    err = virtq_irq_enable(&v->rx, vnet_rx_interrupt, 0);
-    if (!err)
-        err = virtq_irq_enable(&v->tx, tx_interrupt, 0);
-    if (!err)
-        err = netif_add(v->nif.net, &v->nif);
-    return err;
+    return netif_add(v->nif.net, &v->nif);
 }
 
-int virtio_net_start(struct netstack *net, void (*interrupted)(void),
+/* The device runs; from here on frames come. A device that does not take the
+ * number of pairs goes on with the first. */
+static void vnet_go(struct vnet *v)
+{
+    if (v->nr_pairs > 1 && vnet_set_pairs(v, v->nr_pairs)) {
+        klog(LOG_ERROR, "virtio-net: the device does not use %u pairs of "
+                        "queues; going on with one",
+             v->nr_pairs);
+        v->nr_pairs = 1;
+    }
+    vnet_watch_link(v);
+    atomic_store_release(&vnet, v);
+    for (uint32_t n = 0; n < v->nr_pairs; n++) {
+        struct vnet_pair *p = v->pairs[n];
+        bool on = spin_lock_irqsave(&p->rx_lock);
+
+        /* Another CPU may be halted since before there was a network. */
+        p->irq_is_on = true;
+        (void)virtq_interrupt_after(&p->rx, 1);
+        vnet_rx_publish_locked(p);
+        spin_unlock_irqrestore(&p->rx_lock, on);
+    }
+}
+
+int virtio_net_start(struct netstack *net, void (*interrupted)(uint32_t pair),
                      struct netif **out)
 {
     struct virtio_device *dev = virtio_find(VIRTIO_ID_NET);
     struct vnet *v;
-    bool on;
     int err;
 
     if (!dev)
@@ -270,17 +327,22 @@ int virtio_net_start(struct netstack *net, void (*interrupted)(void),
         return err;
     }
     virtio_start(dev);
-    on = spin_lock_irqsave(&v->rx_lock); /* the first frame may come at once */
-    atomic_store_release(&vnet, v);
-    vnet_rx_publish_locked(v);
-    spin_unlock_irqrestore(&v->rx_lock, on);
+    vnet_go(v);
     *out = &v->nif;
     return 0;
 }
 
-void virtio_net_counts(struct virtio_net_counts *out)
+uint32_t virtio_net_pairs(void)
 {
     struct vnet *v = atomic_load_acquire(&vnet);
 
-    *out = v ? v->counts : (struct virtio_net_counts){0};
+    return v ? v->nr_pairs : 1;
+}
+
+void virtio_net_counts(uint32_t pair, struct virtio_net_counts *out)
+{
+    struct vnet *v = atomic_load_acquire(&vnet);
+
+    *out = v && pair < v->nr_pairs ? v->pairs[pair]->counts
+                                   : (struct virtio_net_counts){0};
 }

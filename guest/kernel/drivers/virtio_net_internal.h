@@ -1,20 +1,24 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The network card, inside: what virtio_net.c (start, transmit) and
- * virtio_net_rx.c share. Rules and locks: virtio_net.h, and the headings.
+ * The network card, inside: what virtio_net.c (start, transmit),
+ * virtio_net_rx.c and virtio_net_ctrl.c share. Rules and locks: virtio_net.h,
+ * and the headings.
  */
 #pragma once
 
+#include "arch/arch.h"
 #include "drivers/virtio.h"
 #include "drivers/virtio_net.h"
 #include "net/netstack.h"
 
 #define VIRTIO_ID_NET 1
 #define QUEUE_SIZE 128u
-#define RX_QUEUE 0u
+#define CTRL_QUEUE_SIZE 4u
+#define RX_QUEUE 0u /* of pair n: 2n and 2n + 1 */
 #define TX_QUEUE 1u
 #define RX_MIN_BUFFERS 16u
 #define TX_BACKLOG 1024u
+#define VNET_MAX_PAIRS MAX_CPUS
 #define HEAD_BYTES 256u /* of a packet in many buffers: headers are in here */
 #define DEFAULT_MTU 1500u
 
@@ -28,14 +32,20 @@
 #define FEATURE_HOST_TSO4 (1u << 11)
 #define FEATURE_HOST_TSO6 (1u << 12)
 #define FEATURE_MRG_RXBUF (1u << 15)
+#define FEATURE_STATUS (1u << 16)
+#define FEATURE_CTRL_VQ (1u << 17)
+#define FEATURE_MQ (1u << 22)
 #define WANTED                                                          \
     (FEATURE_CSUM | FEATURE_GUEST_CSUM | FEATURE_MTU | FEATURE_MAC |    \
      FEATURE_GUEST_TSO4 | FEATURE_GUEST_TSO6 | FEATURE_HOST_TSO4 |      \
-     FEATURE_HOST_TSO6 | FEATURE_MRG_RXBUF)
+     FEATURE_HOST_TSO6 | FEATURE_MRG_RXBUF | FEATURE_STATUS)
+#define WANTED_MQ (FEATURE_CTRL_VQ | FEATURE_MQ)
 
 /* 5.1.4: byte offsets of the configuration */
 #define CONFIG_MAC 0u
-#define CONFIG_MTU 8u /* upper half of this word */
+#define CONFIG_STATUS 6u
+#define CONFIG_PAIRS 8u
+#define CONFIG_MTU 10u
 
 /* 5.1.6 */
 #define HDR_NEEDS_CSUM 1u
@@ -50,11 +60,12 @@ struct vnet_header_wire {
 };
 _Static_assert(sizeof(struct vnet_header_wire) == 12, "virtio 1.2, 5.1.6");
 
-struct vnet {
-    struct netif nif; /* first member; its own rules */
+struct vnet;
+
+struct vnet_pair {
     /* --- set once --- */
-    struct virtio_device *dev;
-    void (*interrupted)(void);
+    struct vnet *v;
+    uint32_t number;
     /* --- protected by rx_lock --- */
     struct spinlock rx_lock; /* irq-safe */
     struct virtq rx;
@@ -69,8 +80,20 @@ struct vnet {
     struct vnet_header_wire tx_headers[QUEUE_SIZE]; /* without headroom */
     /* --- atomic --- */
     bool irq_is_on;
-    bool is_broken; /* the device breaks the rules of the ring */
     struct virtio_net_counts counts;
+};
+
+struct vnet {
+    struct netif nif; /* first member; its own rules */
+    /* --- set once --- */
+    struct virtio_device *dev;
+    void (*interrupted)(uint32_t pair);
+    uint32_t nr_pairs, max_pairs; /* used; what the device has */
+    struct vnet_pair *pairs[VNET_MAX_PAIRS];
+    /* --- virtio_net_start only --- */
+    struct virtq ctrl;
+    /* --- atomic --- */
+    bool is_broken; /* the device breaks the rules of a ring */
 };
 
 /* virtio_net.c */
@@ -91,6 +114,13 @@ static inline uint32_t vnet_rx_room(void)
 }
 /* Puts f into place `id` of the ring; visible to the device after
  * vnet_rx_publish_locked. REQUIRES(rx_lock) */
-void vnet_rx_give_locked(struct vnet *v, uint16_t id, struct frame *f);
-void vnet_rx_publish_locked(struct vnet *v);
+void vnet_rx_give_locked(struct vnet_pair *p, uint16_t id, struct frame *f);
+void vnet_rx_publish_locked(struct vnet_pair *p);
 void vnet_rx_interrupt(struct virtq *q);
+
+/* virtio_net_ctrl.c */
+/* Tells the device, which runs, how many pairs are used. -EIO: it refuses or
+ * does not answer. Sleeps. */
+int vnet_set_pairs(struct vnet *v, uint32_t n) __must_check;
+/* Follows the state of the link from now on. */
+void vnet_watch_link(struct vnet *v);

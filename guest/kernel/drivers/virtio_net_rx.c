@@ -12,47 +12,48 @@
  */
 #include "arch/arch.h"
 #include "drivers/virtio_net_internal.h"
+#include "lib/printk.h"
 #include "lib/string.h"
 
-void vnet_rx_give_locked(struct vnet *v, uint16_t id, struct frame *f)
+void vnet_rx_give_locked(struct vnet_pair *p, uint16_t id, struct frame *f)
 {
-    struct virtq *q = &v->rx;
-    uint16_t at = (uint16_t)(q->avail_idx + v->rx_returned++);
+    struct virtq *q = &p->rx;
+    uint16_t at = (uint16_t)(q->avail_idx + p->rx_returned++);
 
     f->data = (uint8_t *)(f + 1);
     f->len = 0;
-    v->rx_frames[id] = f;
+    p->rx_frames[id] = f;
     q->desc[id].addr = virt_to_phys(f->data);
     q->desc[id].len = vnet_rx_room();
     q->desc[id].flags = VIRTQ_DESC_WRITE;
     q->avail->ring[at % q->size] = id;
 }
 
-void vnet_rx_publish_locked(struct vnet *v)
+void vnet_rx_publish_locked(struct vnet_pair *p)
 {
-    if (v->rx_returned)
-        virtq_publish(&v->rx, v->rx_returned);
-    v->rx_returned = 0;
+    if (p->rx_returned)
+        virtq_publish(&p->rx, p->rx_returned);
+    p->rx_returned = 0;
 }
 
 /* The next used buffer as a frame with its bytes; NULL: no memory for another
  * in its place, or the ring is broken: its bytes are lost. REQUIRES(rx_lock) */
-static struct frame *rx_take_locked(struct vnet *v)
+static struct frame *rx_take_locked(struct vnet_pair *p)
 {
-    struct virtq *q = &v->rx;
+    struct virtq *q = &p->rx;
     uint16_t at = (uint16_t)(q->last_used++ % q->size);
     uint32_t id = q->used->ring[at].id, len = q->used->ring[at].len;
     struct frame *f, *fresh;
 
-    if (id >= q->size || !v->rx_frames[id] || len > vnet_rx_room()) {
-        vnet_break(v, "the device returned a buffer it did not have");
+    if (id >= q->size || !p->rx_frames[id] || len > vnet_rx_room()) {
+        vnet_break(p->v, "the device returned a buffer it did not have");
         return NULL;
     }
-    f = v->rx_frames[id];
-    fresh = frame_alloc(v->nif.net, FRAME_SMALL, 0, FRAME_FOR_CONTROL);
-    vnet_rx_give_locked(v, (uint16_t)id, fresh ? fresh : f);
+    f = p->rx_frames[id];
+    fresh = frame_alloc(p->v->nif.net, FRAME_SMALL, 0, FRAME_FOR_CONTROL);
+    vnet_rx_give_locked(p, (uint16_t)id, fresh ? fresh : f);
     if (!fresh) {
-        vnet_count(&v->counts.rx_no_memory);
+        vnet_count(&p->counts.rx_no_memory);
         return NULL;
     }
     f->len = len;
@@ -60,14 +61,14 @@ static struct frame *rx_take_locked(struct vnet *v)
 }
 
 /* Takes first. The packet of `first` and n - 1 more buffers; NULL: dropped. */
-static struct frame *rx_join_locked(struct vnet *v, struct frame *first,
+static struct frame *rx_join_locked(struct vnet_pair *p, struct frame *first,
                                     uint32_t n)
 {
     struct frame *head = NULL, *g = first;
     bool ok;
 
     if (first)
-        head = frame_alloc(v->nif.net, FRAME_SMALL, 0, FRAME_FOR_CONTROL);
+        head = frame_alloc(p->v->nif.net, FRAME_SMALL, 0, FRAME_FOR_CONTROL);
     ok = head != NULL;
     if (ok) {
         uint32_t k = MIN(HEAD_BYTES, first->len);
@@ -78,7 +79,7 @@ static struct frame *rx_join_locked(struct vnet *v, struct frame *first,
     }
     for (uint32_t i = 0; i < n; i++) {
         if (i)
-            g = rx_take_locked(v);
+            g = rx_take_locked(p);
         ok = ok && g && (!g->len || frame_add_frag(head, g, g->data, g->len));
         if (g)
             frame_put(g);
@@ -90,37 +91,37 @@ static struct frame *rx_join_locked(struct vnet *v, struct frame *first,
 
 /* The next packet; NULL: it was dropped. `h`: its header. Sets *is_whole to
  * false when the device has not returned all of it yet. REQUIRES(rx_lock) */
-static struct frame *rx_packet_locked(struct vnet *v, uint16_t nr_used,
+static struct frame *rx_packet_locked(struct vnet_pair *p, uint16_t nr_used,
                                       struct vnet_header_wire *h,
                                       bool *is_whole)
 {
-    struct virtq *q = &v->rx;
+    struct virtq *q = &p->rx;
     uint32_t id = q->used->ring[q->last_used % q->size].id;
     struct frame *f;
 
     *is_whole = true;
-    if (id >= q->size || !v->rx_frames[id])
-        return rx_take_locked(v);
-    memcpy(h, v->rx_frames[id]->data, sizeof(*h));
-    if (!(v->dev->features & FEATURE_MRG_RXBUF))
+    if (id >= q->size || !p->rx_frames[id])
+        return rx_take_locked(p);
+    memcpy(h, p->rx_frames[id]->data, sizeof(*h));
+    if (!(p->v->dev->features & FEATURE_MRG_RXBUF))
         h->num_buffers = 1;
     if (h->num_buffers > q->size) {
-        vnet_break(v, "a packet in more buffers than there are");
+        vnet_break(p->v, "a packet in more buffers than there are");
         return NULL;
     }
     if (h->num_buffers > nr_used) {
         *is_whole = false;
         return NULL;
     }
-    f = rx_take_locked(v);
+    f = rx_take_locked(p);
     if (f && (f->len < sizeof(*h) || !h->num_buffers)) {
-        vnet_count(&v->counts.rx_bad);
+        vnet_count(&p->counts.rx_bad);
         frame_put(f);
         return NULL;
     }
     if (f)
         frame_trim_head(f, sizeof(*h));
-    return h->num_buffers > 1 ? rx_join_locked(v, f, h->num_buffers) : f;
+    return h->num_buffers > 1 ? rx_join_locked(p, f, h->num_buffers) : f;
 }
 
 static void rx_pass_on(struct vnet *v, struct frame *f,
@@ -133,94 +134,104 @@ static void rx_pass_on(struct vnet *v, struct frame *f,
     net_classify(&v->nif, f);
 }
 
-static void rx_irq_off_locked(struct vnet *v)
+static void rx_irq_off_locked(struct vnet_pair *p)
 {
-    if (!atomic_load_relaxed(&v->irq_is_on))
+    if (!atomic_load_relaxed(&p->irq_is_on))
         return;
-    atomic_store_relaxed(&v->irq_is_on, false);
-    virtq_interrupt_off(&v->rx);
+    atomic_store_relaxed(&p->irq_is_on, false);
+    virtq_interrupt_off(&p->rx);
 }
 
-bool virtio_net_has_frames(void)
+/* NULL: no card, or it is broken. */
+static struct vnet_pair *pair_of(uint32_t pair)
 {
     struct vnet *v = atomic_load_acquire(&vnet);
 
-    return v && virtq_nr_used(&v->rx) && !atomic_load_relaxed(&v->is_broken);
+    if (!v || atomic_load_relaxed(&v->is_broken))
+        return NULL;
+    assert(pair < v->nr_pairs);
+    return v->pairs[pair];
 }
 
-bool virtio_net_poll(void)
+bool virtio_net_has_frames(uint32_t pair)
 {
-    struct vnet *v = atomic_load_acquire(&vnet);
+    struct vnet_pair *p = pair_of(pair);
+
+    return p && virtq_nr_used(&p->rx);
+}
+
+bool virtio_net_poll(uint32_t pair)
+{
+    struct vnet_pair *p = pair_of(pair);
     uint32_t budget = VIRTIO_NET_BUDGET;
     uint16_t n;
     bool on;
 
-    if (!virtio_net_has_frames())
+    if (!p || !virtq_nr_used(&p->rx))
         return false;
     on = irq_save();
-    if (!spin_trylock(&v->rx_lock)) { /* the holder looks again */
+    if (!spin_trylock(&p->rx_lock)) { /* the holder looks again */
         irq_restore(on);
         return false;
     }
-    vnet_count(&v->counts.polls);
-    while (budget-- && (n = virtq_nr_used(&v->rx)) != 0 &&
-           !atomic_load_relaxed(&v->is_broken)) {
+    vnet_count(&p->counts.polls);
+    while (budget-- && (n = virtq_nr_used(&p->rx)) != 0 &&
+           !atomic_load_relaxed(&p->v->is_broken)) {
         struct vnet_header_wire h;
         bool is_whole;
-        struct frame *f = rx_packet_locked(v, n, &h, &is_whole);
+        struct frame *f = rx_packet_locked(p, n, &h, &is_whole);
 
         if (!is_whole)
             break;
         if (f)
-            rx_pass_on(v, f, &h);
+            rx_pass_on(p->v, f, &h);
     }
-    vnet_rx_publish_locked(v);
-    rx_irq_off_locked(v); /* it has interrupted, or will for these */
-    spin_unlock(&v->rx_lock);
+    vnet_rx_publish_locked(p);
+    rx_irq_off_locked(p); /* it has interrupted, or will for these */
+    spin_unlock(&p->rx_lock);
     irq_restore(on);
-    return virtio_net_has_frames();
+    return virtio_net_has_frames(pair);
 }
 
-bool virtio_net_irq_on(void)
+bool virtio_net_irq_on(uint32_t pair)
 {
-    struct vnet *v = atomic_load_acquire(&vnet);
+    struct vnet_pair *p = pair_of(pair);
     bool on, is_late;
 
-    if (!v || atomic_load_relaxed(&v->is_broken))
+    if (!p)
         return false;
-    on = spin_lock_irqsave(&v->rx_lock);
-    atomic_store_relaxed(&v->irq_is_on, true);
-    is_late = virtq_interrupt_after(&v->rx, 1);
-    spin_unlock_irqrestore(&v->rx_lock, on);
+    on = spin_lock_irqsave(&p->rx_lock);
+    atomic_store_relaxed(&p->irq_is_on, true);
+    is_late = virtq_interrupt_after(&p->rx, 1);
+    spin_unlock_irqrestore(&p->rx_lock, on);
     return is_late;
 }
 
-void virtio_net_irq_off(void)
+void virtio_net_irq_off(uint32_t pair)
 {
-    struct vnet *v = atomic_load_acquire(&vnet);
+    struct vnet_pair *p = pair_of(pair);
     bool on;
 
-    if (!v || !atomic_load_relaxed(&v->irq_is_on))
+    if (!p || !atomic_load_relaxed(&p->irq_is_on))
         return;
-    on = spin_lock_irqsave(&v->rx_lock);
-    rx_irq_off_locked(v);
-    spin_unlock_irqrestore(&v->rx_lock, on);
+    on = spin_lock_irqsave(&p->rx_lock);
+    rx_irq_off_locked(p);
+    spin_unlock_irqrestore(&p->rx_lock, on);
 }
 
-bool virtio_net_is_polled(void)
+bool virtio_net_is_polled(uint32_t pair)
 {
-    struct vnet *v = atomic_load_acquire(&vnet);
+    struct vnet_pair *p = pair_of(pair);
 
-    return v && !atomic_load_relaxed(&v->irq_is_on) &&
-           !atomic_load_relaxed(&v->is_broken);
+    return p && !atomic_load_relaxed(&p->irq_is_on);
 }
 
 void vnet_rx_interrupt(struct virtq *q)
 {
-    struct vnet *v = container_of(q, struct vnet, rx);
+    struct vnet_pair *p = container_of(q, struct vnet_pair, rx);
 
     if (!virtq_nr_used(q)) /* the line is shared, or a poll was quicker */
         return;
-    vnet_count(&v->counts.interrupts);
-    v->interrupted();
+    vnet_count(&p->counts.interrupts);
+    p->v->interrupted(p->number);
 }

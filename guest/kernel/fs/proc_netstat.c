@@ -51,31 +51,56 @@ int proc_show_sockstat(struct synth_inode *i, struct sbuf *s)
     return 0;
 }
 
+/* Free frames that the CPUs keep. */
+static uint64_t pooled_bytes(struct netstack *net)
+{
+    uint64_t n = 0;
+
+    for (uint32_t i = 0; i < net->nr_cpus; i++) {
+        struct frame_pool *p = &net->cpus[i].pool;
+
+        for (unsigned c = 0; c < FRAME_CLASSES; c++)
+            n += (uint64_t)atomic_load_relaxed(&p->nr_free[c]) *
+                 frame_class_bytes(c);
+    }
+    return n;
+}
+
+static void show_pair(struct sbuf *s, uint32_t pair)
+{
+    struct virtio_net_counts c;
+
+    virtio_net_counts(pair, &c);
+    sbuf_printf(s,
+                "card%u_polls %lu\ncard%u_interrupts %lu\ncard%u_tx_full "
+                "%lu\ncard%u_tx_dropped %lu\ncard%u_rx_no_memory %lu\n"
+                "card%u_rx_bad %lu\n",
+                pair, (unsigned long)c.polls, pair,
+                (unsigned long)c.interrupts, pair, (unsigned long)c.tx_full,
+                pair, (unsigned long)c.tx_dropped, pair,
+                (unsigned long)c.rx_no_memory, pair, (unsigned long)c.rx_bad);
+}
+
 int proc_show_net_capstan(struct synth_inode *i, struct sbuf *s)
 {
     struct netstack *net = net_kernel_stack();
-    struct virtio_net_counts card;
     struct tcp_totals t;
 
     if (!net)
         return 0;
     tcp_totals(net, &t);
-    sbuf_printf(s, "frame_bytes %lu\nframe_bytes_max %lu\n",
+    sbuf_printf(s,
+                "frame_bytes %lu\nframe_bytes_pooled %lu\n"
+                "frame_bytes_max %lu\n",
                 (unsigned long)atomic_load_relaxed(&net->mem_used),
-                (unsigned long)net->mem_max);
+                (unsigned long)pooled_bytes(net), (unsigned long)net->mem_max);
     sbuf_printf(s, "tcp_conns %u\ntcp_half_open %u\ntcp_time_wait %u\n",
                 t.nr_conns, t.nr_half_open, t.nr_time_wait);
     for (unsigned c = 0; c < NET_NR_COUNTERS; c++)
         sbuf_printf(s, "%s %lu\n", net_counter_name(c),
                     (unsigned long)net_counter_sum(net, c));
-    virtio_net_counts(&card);
-    sbuf_printf(s,
-                "card_polls %lu\ncard_interrupts %lu\ncard_tx_full %lu\n"
-                "card_tx_dropped %lu\ncard_rx_no_memory %lu\n"
-                "card_rx_bad %lu\n",
-                (unsigned long)card.polls, (unsigned long)card.interrupts,
-                (unsigned long)card.tx_full, (unsigned long)card.tx_dropped,
-                (unsigned long)card.rx_no_memory, (unsigned long)card.rx_bad);
+    for (uint32_t p = 0; p < virtio_net_pairs(); p++)
+        show_pair(s, p);
     return 0;
 }
 

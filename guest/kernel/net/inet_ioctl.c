@@ -44,7 +44,7 @@ struct ifconf_abi {
 
 uint32_t netif_flags(const struct netif *nif)
 {
-    return IFF_UP | IFF_RUNNING |
+    return IFF_UP | (atomic_load_relaxed(&nif->is_down) ? 0 : IFF_RUNNING) |
            (nif->caps & NETIF_LOOPBACK ? IFF_LOOPBACK
                                        : IFF_BROADCAST | IFF_MULTICAST);
 }

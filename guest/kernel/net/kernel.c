@@ -74,13 +74,21 @@ static struct {
     /* --- atomic --- */
     struct netstack *net;   /* it exists: turns are done */
     struct netstack *ready; /* it is configured */
-    uint32_t poller; /* CPU + 1 that polls the card while it is idle */
+    struct net_kernel_pair {
+        uint32_t poller; /* CPU + 1 that polls the pair while it is idle */
+    } __aligned(64) pairs[MAX_CPUS]; /* of the card's queues */
     struct net_kernel_cpu cpus[MAX_CPUS];
 } state;
 
 static struct net_kernel_cpu *this_net_cpu(void)
 {
     return &state.cpus[this_cpu()->id];
+}
+
+/* Which of the card's pairs of queues is this CPU's. */
+static uint32_t my_pair(void)
+{
+    return this_cpu()->id % virtio_net_pairs();
 }
 
 static void ask_for_turn(void)
@@ -135,7 +143,7 @@ static uint64_t notify_cycles(void)
 /* Before frames are taken. */
 static void note_busy(struct net_kernel_cpu *k)
 {
-    if (k->busy_since || !virtio_net_has_frames())
+    if (k->busy_since || !virtio_net_has_frames(my_pair()))
         return;
     k->notify_cycles = notify_cycles();
     k->busy_since = cycles_now();
@@ -167,20 +175,21 @@ static bool output_waits(uint32_t cpu)
 static void watch_fired(struct timer *t)
 {
     struct net_kernel_cpu *k = t->arg;
-    bool has_frames = !k->in_turn && virtio_net_has_frames();
+    uint32_t n = my_pair();
+    bool has_frames = !k->in_turn && virtio_net_has_frames(n);
     bool is_of_use = has_frames || (!k->in_turn && output_waits(t->cpu));
     int i = 0;
 
     for (; has_frames && i < TURN_ROUNDS &&
-           (virtio_net_poll() || virtio_net_irq_on());)
+           (virtio_net_poll(n) || virtio_net_irq_on(n));)
         i++;
     if (i == TURN_ROUNDS) /* too much for here: look again */
-        virtio_net_irq_off();
+        virtio_net_irq_off(n);
     if (is_of_use)
         ask_for_turn();
     k->watch_ns = is_of_use ? MAX(k->watch_ns / 2, WATCH_MIN_NS)
                             : MIN(2 * k->watch_ns, WATCH_MAX_NS);
-    if (virtio_net_is_polled() || is_of_use)
+    if (virtio_net_is_polled(n) || is_of_use)
         timer_set(t, clock_monotonic() + k->watch_ns);
 }
 
@@ -205,7 +214,7 @@ static bool turn_has_work(void)
     uint32_t cpu = this_cpu()->id;
 
     return atomic_load_relaxed(&state.cpus[cpu].timer_is_due) ||
-           virtio_net_has_frames() || net_work_pending(net, cpu) ||
+           virtio_net_has_frames(my_pair()) || net_work_pending(net, cpu) ||
            output_waits(cpu);
 }
 
@@ -237,15 +246,15 @@ static void judge_halt(struct net_kernel_cpu *k)
     }
 }
 
-static void card_interrupted(void)
+static void card_interrupted(uint32_t pair)
 {
     struct net_kernel_cpu *k = this_net_cpu();
 
     if (k->halted_at)
         judge_halt(k);
     note_busy(k);
-    virtio_net_poll();
-    if (virtio_net_is_polled())
+    virtio_net_poll(pair);
+    if (virtio_net_is_polled(my_pair()))
         watch_start(k);
     ask_for_turn();
 }
@@ -253,18 +262,19 @@ static void card_interrupted(void)
 static nsec_t turn_idle(nsec_t until)
 {
     struct net_kernel_cpu *k = this_net_cpu();
-    uint32_t me = this_cpu()->id + 1;
-    uint32_t poller = atomic_load_relaxed(&state.poller);
+    uint32_t me = this_cpu()->id + 1, n = my_pair();
+    struct net_kernel_pair *p = &state.pairs[n];
+    uint32_t poller = atomic_load_relaxed(&p->poller);
 
     note_rest(k);
     k->halted_at = 0;
     k->has_polled = false;
     if (!k->window ||
         (poller && poller != me && cpus[poller - 1]->idle == 1) ||
-        !atomic_cmpxchg(&state.poller, &poller, me))
+        !atomic_cmpxchg(&p->poller, &poller, me))
         return until;
     k->has_polled = true;
-    virtio_net_irq_off();
+    virtio_net_irq_off(n);
     return MAX(until, clock_monotonic() + k->window);
 }
 
@@ -280,7 +290,7 @@ static bool turn_may_halt(void)
         }
         return false;
     }
-    if (virtio_net_irq_on())
+    if (virtio_net_irq_on(my_pair()))
         return false;
     k->halted_at = clock_monotonic();
     return true;
@@ -308,14 +318,14 @@ static void turn_run(void)
 {
     struct netstack *net = atomic_load_acquire(&state.net);
     struct net_kernel_cpu *k = this_net_cpu();
-    uint32_t cpu = this_cpu()->id;
+    uint32_t cpu = this_cpu()->id, pair = my_pair();
     bool more = turn_has_work();
     bool on;
 
     if (k->in_turn)
         return;
     if (!more) { /* the idle loop turned interrupts off, and a thread woke up */
-        if (virtio_net_is_polled())
+        if (virtio_net_is_polled(pair))
             watch_start(k);
         return;
     }
@@ -324,11 +334,11 @@ static void turn_run(void)
     page_reclaim_pending(); /* the card's ring is filled with interrupts off */
     k->looked_at = clock_monotonic();
     for (int i = 0; i < TURN_ROUNDS && more; i++) {
-        more = virtio_net_poll();
+        more = virtio_net_poll(pair);
         more |= net_softwork(net, cpu);
         more |= run_timers(net, k);
     }
-    if (virtio_net_is_polled())
+    if (virtio_net_is_polled(pair))
         watch_start(k);
     on = irq_save();
     if (more && !k->timer.armed)

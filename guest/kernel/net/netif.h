@@ -59,6 +59,7 @@ struct netif {
     struct netstack *net;
     uint32_t index; /* from 1, as programs see it */
     /* --- atomic --- */
+    bool is_down; /* the driver says so: no link */
     uint32_t mtu;
     uint32_t hop_limit; /* IPv6, from router advertisements */
     uint64_t bytes_in, bytes_out, frames_in, frames_out;

@@ -177,7 +177,7 @@ int tcp_send_frame(struct tcp_conn *c, struct frame *f)
 
     sock_lock(&c->s);
     tcp_drain(c);
-    err = send_error(c);
+    err = send_error(c, false);
     if (!err && !send_room(c)) {
         c->is_snd_full = true;
         err = -EAGAIN;

@@ -12,7 +12,7 @@ import pytest
 
 from capstan.errors import MachineError, UsageError
 from capstan.manifest import RunConfig
-from capstan.run import net
+from capstan.run import net, tap
 from capstan.run.hostcaps import HostCaps
 from capstan.run.net import Forward, NetKind, NetOptions, NetSpec
 from capstan.run.qemu_argv import argv
@@ -102,8 +102,8 @@ def test_tap_of_this_run() -> None:
 
 
 def test_named_tap_and_bridge_ask_for_an_address() -> None:
-    tap, bridge = planned(net="tap=mine"), planned(net="bridge=br0", mac="52:54:00:AA:bb:cc")
-    assert (tap.interface, tap.host_ip, tap.ip) == ("mine", None, ("dhcp", "auto"))
+    mine, bridge = planned(net="tap=mine"), planned(net="bridge=br0", mac="52:54:00:AA:bb:cc")
+    assert (mine.interface, mine.host_ip, mine.ip) == ("mine", None, ("dhcp", "auto"))
     assert (bridge.bridge, bridge.interface, bridge.ip) == ("br0", "capstan1", ("dhcp", "auto"))
     assert bridge.mac == "52:54:00:aa:bb:cc"
     fixed = planned(net="tap=mine", ip=("fd00::2/64", "10.1.1.2/24"), gateway=("10.1.1.1",))
@@ -168,7 +168,7 @@ def test_command_line_user(machine: MachineType, device: str) -> None:
 
 
 def test_command_line_tap() -> None:
-    spec = MachineSpec(Path("k"), Accel.KVM, 3, net=planned(net="tap"), tap=9)
+    spec = MachineSpec(Path("k"), Accel.KVM, 3, net=planned(net="tap"), taps=(9,))
     line = argv(spec, HostCaps(Path("q"), (7, 2, 22)))
     device = "virtio-net-device,netdev=net0,mac=52:54:00:01:02:ff"
     assert line[-4:] == ["-netdev", "tap,id=net0,fd=9", "-device", device]
@@ -202,21 +202,21 @@ def test_capture_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_tap_without_the_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(net, "TUN_DEVICE", tmp_path / "tun")
+    monkeypatch.setattr(tap, "TUN_DEVICE", tmp_path / "tun")
     with pytest.raises(MachineError) as caught, net.attach(planned(net="tap")):
         pass
     assert "--net user" in str(caught.value.hint)
 
 
 @pytest.mark.skipif(
-    not os.access(net.TUN_DEVICE, os.W_OK) or os.geteuid() != 0,
+    not os.access(tap.TUN_DEVICE, os.W_OK) or os.geteuid() != 0,
     reason="needs root and /dev/net/tun",
 )
 def test_tap_is_made_and_goes_again() -> None:
     spec = net.plan(NetOptions(net="tap"), (), net.host_interfaces(), ENTROPY)
     assert spec is not None and spec.host_ip is not None
-    with net.attach(spec) as fd:
-        assert fd is not None
+    with net.attach(spec) as fds:
+        assert len(fds) == 1
         assert spec.interface in net.host_interfaces()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
             s.bind((spec.host_ip.split("/")[0], 0))  # the host has the address
@@ -228,4 +228,60 @@ def test_tap_is_made_and_goes_again() -> None:
 
 def test_attach_wants_nothing_for_user() -> None:
     with net.attach(None) as nothing, net.attach(planned(net="user")) as user:
-        assert nothing is None and user is None
+        assert nothing == user == ()
+
+
+def test_queues_are_one_per_cpu_where_that_is_possible() -> None:
+    card = planned(net="tap")
+
+    def number(spec: net.NetSpec | None, given: int | None, *, is_pci: bool, cpus: int) -> int:
+        found = net.with_queues(spec, given, is_pci=is_pci, cpus=cpus)
+        return found.queues if found else 0
+
+    assert number(card, None, is_pci=True, cpus=4) == 4
+    assert number(card, 2, is_pci=True, cpus=4) == 2
+    assert number(card, None, is_pci=False, cpus=4) == 1
+    assert number(card, 1, is_pci=False, cpus=4) == 1
+    assert number(planned(net="user"), None, is_pci=True, cpus=4) == 1
+    assert number(planned(net="tap", pcap=Path("x")), None, is_pci=True, cpus=4) == 1
+    assert number(None, None, is_pci=True, cpus=4) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "given", "is_pci", "word"),
+    [
+        ({"net": "tap"}, 2, False, "PCI"),
+        ({"net": "user"}, 2, True, "own network"),
+        ({"net": "tap", "pcap": Path("x")}, 2, True, "--pcap"),
+        ({"net": "tap"}, 5, True, "there are 4"),
+        ({"net": "tap"}, 0, True, "there are 4"),
+    ],
+)
+def test_queues_that_cannot_be(
+    options: dict[str, object], given: int, is_pci: bool, word: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        net.with_queues(planned(**options), given, is_pci=is_pci, cpus=4)
+    assert word in caught.value.message and caught.value.hint
+
+
+def test_command_line_queues() -> None:
+    card = net.with_queues(planned(net="tap"), None, is_pci=True, cpus=2)
+    spec = MachineSpec(Path("k"), Accel.KVM, 3, machine=MachineType.Q35, net=card, taps=(9, 10))
+    line = argv(spec, HostCaps(Path("q"), (7, 2, 22)))
+    assert line[-3] == "tap,id=net0,fds=9:10"
+    assert "mq=on,vectors=6" in line[-1]
+
+
+def test_a_tap_of_one_queue_stays_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tap, "INTERFACES", tmp_path)
+    (tmp_path / "mine").mkdir()
+    flags = tmp_path / "mine" / "tun_flags"
+    flags.write_text("0x1002\n")
+    assert tap.is_multi_queue("mine") is False and tap.is_multi_queue("other") is None
+    card = net.with_queues(planned(net="tap=mine"), 2, is_pci=True, cpus=2)
+    with pytest.raises(MachineError) as caught, net.attach(card):
+        pass
+    assert "multi_queue" in str(caught.value.hint)
+    flags.write_text("0x1102\n")
+    assert tap.is_multi_queue("mine") is True
