@@ -108,7 +108,10 @@ def in_netns(name: str, command: list[str]) -> list[str]:
 def load(network: str, command: list[str]) -> str:
     done = subprocess.run(
         in_netns(network, on_cpu(CLIENT_CPU, command)),
-        capture_output=True, text=True, timeout=LOAD_S, check=False,
+        capture_output=True,
+        text=True,
+        timeout=LOAD_S,
+        check=False,
     )
     if done.returncode != 0:
         raise BenchError(f"{' '.join(command)}: status {done.returncode}: {done.stderr[-300:]}")
@@ -119,8 +122,10 @@ def load(network: str, command: list[str]) -> str:
 
 
 def redis_benchmark(network: str, host: str, port: int, *options: str) -> list[list[str]]:
-    out = load(network, ["redis-benchmark", "-h", host, "-p", str(port), "-t", "set,get",
-                         *options, "--csv"])
+    out = load(
+        network,
+        ["redis-benchmark", "-h", host, "-p", str(port), "-t", "set,get", *options, "--csv"],
+    )
     rows = [line.replace('"', "").split(",") for line in out.splitlines() if line.startswith('"')]
     return [row for row in rows if row[0] in ("SET", "GET")]
 
@@ -129,6 +134,7 @@ def redis_load(scale: int, *options: str) -> Callable[[str, str, int], dict[str,
     def run(network: str, host: str, port: int) -> dict[str, float]:
         rows = redis_benchmark(network, host, port, "-n", str(scale), *options)
         return {row[0]: float(row[1]) for row in rows}
+
     return run
 
 
@@ -147,6 +153,7 @@ def memcached_load(depth: int, total: int) -> Callable[[str, str, int], dict[str
                 raise BenchError(f"mcload printed no figure: {out}")
             figures[verb] = float(found[1])
         return figures
+
     return run
 
 
@@ -191,11 +198,23 @@ def iperf_load(*options: str) -> Callable[[str, str, int], dict[str, float]]:
     def run(network: str, host: str, port: int) -> dict[str, float]:
         out = load(network, ["iperf3", "-c", host, "-p", str(port), "-t", "5", "-J", *options])
         return {"Mbit/s": json.loads(out)["end"]["sum_received"]["bits_per_second"] / 1e6}
+
     return run
 
 
-REDIS = ["/usr/bin/redis-server", "--port", "6379", "--bind", "0.0.0.0", "--protected-mode", "no",
-         "--save", "", "--appendonly", "no"]
+REDIS = [
+    "/usr/bin/redis-server",
+    "--port",
+    "6379",
+    "--bind",
+    "0.0.0.0",
+    "--protected-mode",
+    "no",
+    "--save",
+    "",
+    "--appendonly",
+    "no",
+]
 MCLOAD = ROOT / "build" / "mcload"
 KV = ROOT / "build" / "kv"
 
@@ -207,11 +226,16 @@ def servers(scratch: Path) -> dict[str, Server]:
     page.write_bytes(b"x" * 612)
     return {
         "redis": Server(REDIS, 6379),
-        "memcached": Server(["/usr/bin/memcached", "-u", "root", "-m", "64", "-t", "1", "-p",
-                             "11211", "-U", "0"], 11211),
+        "memcached": Server(
+            ["/usr/bin/memcached", "-u", "root", "-m", "64", "-t", "1", "-p", "11211", "-U", "0"],
+            11211,
+        ),
         "kv": Server([str(KV), "-p", "11211"], 11211),
-        "nginx": Server(["/usr/sbin/nginx", "-c", str(conf)], 8080,
-                        {str(conf): str(conf), "/var/www/html/index.nginx-debian.html": str(page)}),
+        "nginx": Server(
+            ["/usr/sbin/nginx", "-c", str(conf)],
+            8080,
+            {str(conf): str(conf), "/var/www/html/index.nginx-debian.html": str(page)},
+        ),
         "iperf": Server(["/usr/bin/iperf3", "-s", "-p", "5201"], 5201),
     }
 
@@ -283,8 +307,20 @@ def namespace() -> Iterator[str]:
         ip("-n", name, "tuntap", "add", "tap0", "mode", "tap")
         ip("-n", name, "addr", "add", f"{HOST_IP}/24", "dev", "tap0")
         ip("-n", name, "link", "set", "tap0", "up")
-        ip("-n", name, "link", "add", "veth0", "type", "veth", "peer", "name", "veth1", "netns",
-           peer)
+        ip(
+            "-n",
+            name,
+            "link",
+            "add",
+            "veth0",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "veth1",
+            "netns",
+            peer,
+        )
         ip("-n", name, "addr", "add", "192.168.78.1/24", "dev", "veth0")
         ip("-n", name, "link", "set", "veth0", "up")
         ip("-n", peer, "addr", "add", f"{VETH_IP}/24", "dev", "veth1")
@@ -311,18 +347,29 @@ class Bench:
         if server.files:
             text += "files:\n" + "".join(f"  {a}: {b}\n" for a, b in server.files.items())
         (folder / "Capstanfile").write_text(text)
-        subprocess.run([CAPSTAN, "build", "-q", "-t", f"bench-{name}", str(folder)], check=True,
-                       stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [CAPSTAN, "build", "-q", "-t", f"bench-{name}", str(folder)],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
         return f"bench-{name}"
 
     def guest(self, name: str, row: Row) -> dict[str, float]:
         server = self.servers[name]
-        net = (["-p", f"127.0.0.1:{USER_PORT}:{server.port}"] if row.user_net else
-               ["--net", "tap=tap0", "--ip", f"{GUEST_IP}/24", "--gateway", HOST_IP])
+        net = (
+            ["-p", f"127.0.0.1:{USER_PORT}:{server.port}"]
+            if row.user_net
+            else ["--net", "tap=tap0", "--ip", f"{GUEST_IP}/24", "--gateway", HOST_IP]
+        )
         where = "" if row.user_net else self.network
         host, port = ("127.0.0.1", USER_PORT) if row.user_net else (GUEST_IP, server.port)
-        command = in_netns(where, on_cpu(SERVER_CPU, [CAPSTAN, "run", "--accel", self.accel, *net,
-                                                      *self.extra, self.image(name)]))
+        command = in_netns(
+            where,
+            on_cpu(
+                SERVER_CPU,
+                [CAPSTAN, "run", "--accel", self.accel, *net, *self.extra, self.image(name)],
+            ),
+        )
         with running(command, self.scratch / f"{name}.guest.log") as machine:
             wait_for_port(where, host, port, machine, "PING\r\n" if row.user_net else "")
             return row.load(where, host, port)
@@ -356,8 +403,11 @@ class Bench:
 def needs() -> None:
     if os.geteuid() != 0:
         raise BenchError("tap devices and namespaces need root")
-    missing = [t for t in ("redis-server", "redis-benchmark", "memcached", "wrk", "iperf3", "ip")
-               if not shutil.which(t)]
+    missing = [
+        t
+        for t in ("redis-server", "redis-benchmark", "memcached", "wrk", "iperf3", "ip")
+        if not shutil.which(t)
+    ]
     if missing or not Path("/usr/sbin/nginx").exists():
         raise BenchError(f"not installed: apt-get install {' '.join(PACKAGES)}")
     MCLOAD.parent.mkdir(exist_ok=True)
