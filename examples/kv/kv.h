@@ -25,7 +25,7 @@
 #include <capstan/channel.h>
 
 #define KEY_MAX 250
-#define SHARDS 16
+#define SHARDS 8
 #define CLASSES 64
 #define LINE_MAX 2048       /* bytes of a line, but for get and gets */
 #define GET_LINE_MAX (1 << 20)
@@ -71,7 +71,10 @@ struct store {
     bool is_shared;          /* several threads: locks are needed */
     uint32_t now;            /* seconds since the start, from 2 */
     uint64_t started;        /* seconds since 1970 */
-    uint64_t limit, used;    /* bytes of pages */
+    uint64_t limit, used;    /* bytes of blocks */
+    int block_lock;          /* inside a shard's */
+    char *block;             /* pages are cut from here */
+    size_t block_left;
     uint64_t last_cas;
     uint64_t flush_cas; /* items with this or a lower number are gone */
     uint32_t flush_at;  /* then, those stored before are, too; 0: never */

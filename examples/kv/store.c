@@ -10,8 +10,8 @@
 
 #define FIRST_BUCKETS 1024u
 #define SMALLEST 96u
-#define PAGE_SMALL (64u << 10) /* of chunks up to an eighth of it */
-#define PAGE_LARGE (2u << 20)
+#define PAGE_BYTES (64u << 10) /* of large chunks: one is a page */
+#define BLOCK_BYTES (2u << 20) /* pages are cut from these */
 #define BUMP_AFTER 60 /* seconds an item stays where it is in the order */
 #define EVICT_TRIES 8
 #define SPINS 256
@@ -33,15 +33,13 @@ int store_init(struct store *s, uint64_t limit, uint32_t item_max)
         if (!h->buckets)
             return -ENOMEM;
         for (int k = 0; k < CLASSES && size; k++) {
-            uint32_t page = size <= PAGE_SMALL / 8 ? PAGE_SMALL : PAGE_LARGE;
-
             h->classes[k].size = size;
-            h->classes[k].per_page = page / size;
-            size = size >= PAGE_LARGE
+            h->classes[k].per_page = size < PAGE_BYTES ? PAGE_BYTES / size : 1;
+            size = size >= BLOCK_BYTES
                        ? 0
                        : size + (size / 4 + 15) / 16 * 16;
-            if (size > PAGE_LARGE)
-                size = PAGE_LARGE;
+            if (size > BLOCK_BYTES)
+                size = BLOCK_BYTES;
         }
     }
     return 0;
@@ -70,24 +68,34 @@ uint32_t store_hash(const char *key, size_t n)
     return (uint32_t)(h ^ h >> 32);
 }
 
+static void lock(struct store *s, int *l)
+{
+    for (int i = 1;
+         s->is_shared && __atomic_exchange_n(l, 1, __ATOMIC_ACQUIRE); i++) {
+        if (i % SPINS)
+            __builtin_ia32_pause();
+        else
+            sched_yield(); /* the holder may wait for our CPU */
+    }
+}
+
+static void unlock(struct store *s, int *l)
+{
+    if (s->is_shared)
+        __atomic_store_n(l, 0, __ATOMIC_RELEASE);
+}
+
 struct shard *store_lock(struct store *s, uint32_t hash)
 {
     struct shard *h = &s->shards[s->is_shared ? hash >> 28 & (SHARDS - 1) : 0];
 
-    if (s->is_shared) {
-        for (int i = 1; __atomic_exchange_n(&h->lock, 1, __ATOMIC_ACQUIRE); i++)
-            if (i % SPINS)
-                __builtin_ia32_pause();
-            else
-                sched_yield(); /* the holder may wait for our CPU */
-    }
+    lock(s, &h->lock);
     return h;
 }
 
 void store_unlock(struct store *s, struct shard *h)
 {
-    if (s->is_shared)
-        __atomic_store_n(&h->lock, 0, __ATOMIC_RELEASE);
+    unlock(s, &h->lock);
 }
 
 uint64_t store_next_cas(struct store *s)
@@ -166,19 +174,34 @@ static void cut_page(struct store_class *k, char *page)
     }
 }
 
-static bool take_page(struct store *s, struct store_class *k)
+/* Bytes of the block in use, or of another one; NULL: that is all. What is
+ * left of a block when a large page does not fit is not used. */
+static char *take_bytes(struct store *s, size_t size)
 {
-    size_t size = k->size <= PAGE_SMALL / 8 ? PAGE_SMALL : PAGE_LARGE;
-    char *page;
+    char *p = NULL;
 
-    if (__atomic_add_fetch(&s->used, size, __ATOMIC_RELAXED) > s->limit) {
-        __atomic_sub_fetch(&s->used, size, __ATOMIC_RELAXED);
-        return false;
+    lock(s, &s->block_lock);
+    if (s->block_left < size && s->used + BLOCK_BYTES <= s->limit &&
+        (p = s->more(s->more_arg, BLOCK_BYTES)) != NULL) {
+        s->used += BLOCK_BYTES;
+        s->block = p;
+        s->block_left = BLOCK_BYTES;
     }
-    page = s->more(s->more_arg, size);
+    p = s->block_left >= size ? s->block : NULL;
+    if (p) {
+        s->block += size;
+        s->block_left -= size;
+    }
+    unlock(s, &s->block_lock);
+    return p;
+}
+
+static void take_page(struct store *s, struct store_class *k)
+{
+    char *page = take_bytes(s, (size_t)k->size * k->per_page);
+
     if (page)
         cut_page(k, page);
-    return page != NULL;
 }
 
 /* Until a chunk is free. What is being sent frees its chunk later. */
@@ -195,7 +218,7 @@ static void evict(struct shard *h, struct store_class *k)
 static struct item *take_chunk(struct store *s, struct shard *h, uint32_t *at)
 {
     if (!h->classes[*at].free)
-        (void)take_page(s, &h->classes[*at]);
+        take_page(s, &h->classes[*at]);
     for (; *at < CLASSES; ++*at) {
         struct store_class *k = &h->classes[*at];
         struct item *it;

@@ -18,7 +18,7 @@ from capstan.run import hostcaps
 from tests.lib.boot import ROOT
 
 IN_GUEST = """\
-version: 1
+version: 2
 clock: 1
 variable: size 4096 flags 0x3 offset 1
 heap: size 4096 flags 0x3 offset 1

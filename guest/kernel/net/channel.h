@@ -105,7 +105,7 @@ struct chan_loop { /* refcounted: the file, channels, frames that refer to it */
     struct frame *batch[CHAN_EVENTS];     /* put by the next turn */
     uint32_t batch_at[CHAN_EVENTS];       /* event -> its frame in batch */
     struct chan_held held[CHAN_HELD_MAX];
-    struct chan_block blocks[CHAN_BLOCKS_MAX];
+    struct chan_block blocks[CHAN_BLOCKS_MAX]; /* by address */
 };
 
 /* channel_loop.c */

@@ -34,16 +34,24 @@ static struct chan_block *block_of(struct chan_loop *l, const void *data,
                                    size_t len)
 {
     const uint8_t *p = data;
+    uint32_t low = 0, high = l->nr_blocks;
+    struct chan_block *b;
 
-    for (uint32_t i = 0; i < l->nr_blocks; i++) {
-        struct chan_block *b = &l->blocks[i];
-        size_t size = PAGE_SIZE << b->order;
+    while (low < high) { /* the first block behind p */
+        uint32_t at = (low + high) / 2;
 
-        if (p >= b->data && p < b->data + size &&
-            len <= (size_t)(b->data + size - p))
-            return b;
+        if (l->blocks[at].data <= p)
+            low = at + 1;
+        else
+            high = at;
     }
-    return NULL;
+    if (!low)
+        return NULL;
+    b = &l->blocks[low - 1];
+    if ((size_t)(p - b->data) >= PAGE_SIZE << b->order ||
+        len > (PAGE_SIZE << b->order) - (size_t)(p - b->data))
+        return NULL;
+    return b;
 }
 
 static ssize_t send_udp(struct chan *c, struct chan_iter *from,
@@ -158,8 +166,8 @@ int chan_send_ref(struct chan *c, void *data, size_t len, uint64_t token)
 
 int chan_memory(struct chan_loop *l, size_t bytes, void **out)
 {
+    uint32_t order = 0, at = l->nr_blocks;
     struct page *p;
-    uint32_t order = 0;
 
     if (!bytes || bytes > PAGE_SIZE << MAX_ORDER ||
         l->nr_blocks == CHAN_BLOCKS_MAX)
@@ -169,9 +177,11 @@ int chan_memory(struct chan_loop *l, size_t bytes, void **out)
     p = page_alloc(order, PAGE_ZERO);
     if (!p)
         return -ENOMEM;
-    l->blocks[l->nr_blocks].data = page_to_virt(p);
-    l->blocks[l->nr_blocks].order = order;
-    *out = l->blocks[l->nr_blocks++].data;
+    *out = page_to_virt(p);
+    for (; at && l->blocks[at - 1].data > (uint8_t *)*out; at--)
+        l->blocks[at] = l->blocks[at - 1];
+    l->blocks[at] = (struct chan_block){.data = *out, .order = order};
+    l->nr_blocks++;
     return 0;
 }
 
