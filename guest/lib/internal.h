@@ -54,6 +54,8 @@ struct watched_item {
     uint64_t kind;
 };
 
+#define READ_BYTES 65536
+
 struct lent_buf { /* Linux: what was read; refcounted */
     uint32_t refs;
     uint8_t bytes[];
@@ -64,6 +66,12 @@ struct pending_ref { /* Linux: a send by reference that is not done */
     const uint8_t *data;
     size_t len;
     uint64_t token;
+};
+
+struct loop_block { /* Linux: memory to send from */
+    struct loop_block *next;
+    uint8_t *data;
+    size_t size;
 };
 
 struct capstan_channel {
@@ -128,6 +136,12 @@ int linux_make(struct capstan_loop *l, int what, const struct sockaddr *addr,
                socklen_t len, struct capstan_channel *c);
 void linux_close(struct capstan_channel *c, bool abort);
 void linux_pause(struct capstan_channel *c, bool is_paused);
+/* EPOLL*: what is wanted of the socket now. 0 or an error. */
+int linux_interest(struct capstan_channel *c, uint32_t events);
+/* The token is told at the next turn. */
+void linux_ref_done(struct capstan_loop *l, struct pending_ref *r);
+/* linux_send.c */
+int linux_send_refs(struct capstan_channel *c); /* 0 or an error */
 ssize_t linux_send(struct capstan_channel *c, const void *data, size_t len);
 ssize_t linux_send_to(struct capstan_channel *c, const void *data, size_t len,
                       const struct sockaddr *to, socklen_t n);

@@ -16,15 +16,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define READ_BYTES 65536
 #define MEMORY_MAX (2ul << 20)
-#define REF_MAX (1ul << 20)
-
-struct loop_block {
-    struct loop_block *next;
-    uint8_t *data;
-    size_t size;
-};
 
 /* ---- buffers that are lent ---- */
 
@@ -148,7 +140,7 @@ int linux_memory(struct capstan_loop *l, size_t bytes, void **out)
 
 /* Without interest it is not in the epoll at all, which would tell of EPOLLHUP
  * for ever. */
-static int interest(struct capstan_channel *c, uint32_t events)
+int linux_interest(struct capstan_channel *c, uint32_t events)
 {
     struct epoll_event e = {.events = events, .data.ptr = c};
     int op = !events        ? EPOLL_CTL_DEL
@@ -165,7 +157,7 @@ static int interest(struct capstan_channel *c, uint32_t events)
 
 static int enter(struct capstan_channel *c, uint32_t events)
 {
-    int err = interest(c, events);
+    int err = linux_interest(c, events);
 
     if (err)
         return err;
@@ -220,7 +212,7 @@ int linux_make(struct capstan_loop *l, int what, const struct sockaddr *addr,
 }
 
 /* The token is told at the next turn. */
-static void ref_done(struct capstan_loop *l, struct pending_ref *r)
+void linux_ref_done(struct capstan_loop *l, struct pending_ref *r)
 {
     r->next = NULL;
     *l->sent_last = r;
@@ -239,7 +231,7 @@ void linux_close(struct capstan_channel *c, bool abort)
         struct pending_ref *r = c->refs;
 
         c->refs = r->next;
-        ref_done(c->loop, r);
+        linux_ref_done(c->loop, r);
     }
     *c->link = c->next;
     if (c->next)
@@ -255,7 +247,7 @@ void linux_pause(struct capstan_channel *c, bool is_paused)
 
     c->is_paused = is_paused;
     if (!c->has_ended && !c->is_connecting && c->kind != CAPSTAN_CHAN_LISTEN)
-        (void)interest(c, is_paused ? out : out | EPOLLIN);
+        (void)linux_interest(c, is_paused ? out : out | EPOLLIN);
 }
 
 int linux_name(const struct capstan_channel *c, bool own,
@@ -266,99 +258,6 @@ int linux_name(const struct capstan_channel *c, bool own,
                   : getpeername(c->fd, addr, &n);
 
     return err ? -errno : (int)n;
-}
-
-/* ---- sending ---- */
-
-static void want_room(struct capstan_channel *c)
-{
-    c->wants_room = true;
-    (void)interest(c, c->interest | EPOLLOUT);
-}
-
-ssize_t linux_send(struct capstan_channel *c, const void *data, size_t len)
-{
-    ssize_t n = -1;
-
-    if (c->kind == CAPSTAN_CHAN_DATAGRAM)
-        return -EDESTADDRREQ;
-    errno = EAGAIN;
-    if (!c->refs && !c->is_connecting) /* else behind those */
-        n = send(c->fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (n < 0 && errno != EAGAIN)
-        return -errno;
-    if (n < (ssize_t)len)
-        want_room(c);
-    return n < 0 ? -EAGAIN : n;
-}
-
-ssize_t linux_send_to(struct capstan_channel *c, const void *data, size_t len,
-                      const struct sockaddr *to, socklen_t n)
-{
-    ssize_t sent;
-
-    if (c->kind != CAPSTAN_CHAN_DATAGRAM)
-        return -EISCONN;
-    sent = sendto(c->fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT, to, n);
-    return sent < 0 ? -errno : sent;
-}
-
-static int send_refs(struct capstan_channel *c)
-{
-    while (c->refs) {
-        struct pending_ref *r = c->refs;
-        ssize_t n = send(c->fd, r->data, r->len, MSG_NOSIGNAL | MSG_DONTWAIT);
-
-        if (n < 0)
-            return errno == EAGAIN ? 0 : -errno;
-        r->data += n;
-        r->len -= (size_t)n;
-        if (r->len)
-            return 0;
-        c->refs = r->next;
-        if (!c->refs)
-            c->refs_last = &c->refs;
-        ref_done(c->loop, r);
-    }
-    return 0;
-}
-
-static bool may_refer(struct capstan_loop *l, const void *data, size_t len)
-{
-    const uint8_t *p = data;
-
-    if (l->buf && p >= l->buf->bytes && p + len <= l->buf->bytes + READ_BYTES)
-        return true;
-    for (struct loop_block *b = l->blocks; b; b = b->next)
-        if (p >= b->data && p + len <= b->data + b->size)
-            return true;
-    return false;
-}
-
-int linux_send_ref(struct capstan_channel *c, const void *data, size_t len,
-                   uint64_t token)
-{
-    struct pending_ref *r;
-    int err;
-
-    if (c->kind != CAPSTAN_CHAN_CONNECT || !len || len > REF_MAX)
-        return -EINVAL;
-    if (!may_refer(c->loop, data, len))
-        return -EFAULT;
-    if (c->refs || c->is_connecting) {
-        want_room(c);
-        return -EAGAIN;
-    }
-    r = malloc(sizeof(*r));
-    if (!r)
-        return -ENOBUFS;
-    *r = (struct pending_ref){.data = data, .len = len, .token = token};
-    *c->refs_last = r;
-    c->refs_last = &r->next;
-    err = send_refs(c);
-    if (c->refs)
-        (void)interest(c, c->interest | EPOLLOUT);
-    return err;
 }
 
 /* ---- events ---- */
@@ -395,7 +294,7 @@ static void accept_all(struct capstan_channel *listener)
 static void told_end(struct capstan_channel *c, int error)
 {
     c->has_ended = true;
-    (void)interest(c, c->interest & EPOLLOUT);
+    (void)linux_interest(c, c->interest & EPOLLOUT);
     loop_told_end(c, error);
 }
 
@@ -436,7 +335,7 @@ static void connected(struct capstan_channel *c)
     c->is_connecting = false;
     if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &err, &n))
         err = errno;
-    (void)interest(c, EPOLLIN | (c->wants_room ? EPOLLOUT : 0u));
+    (void)linux_interest(c, EPOLLIN | (c->wants_room ? EPOLLOUT : 0u));
     if (err)
         told_end(c, err);
     else if (c->handlers->opened)
@@ -445,7 +344,7 @@ static void connected(struct capstan_channel *c)
 
 static void writable(struct capstan_channel *c)
 {
-    int err = send_refs(c);
+    int err = linux_send_refs(c);
 
     if (err && !c->has_ended) {
         told_end(c, -err);
@@ -453,7 +352,7 @@ static void writable(struct capstan_channel *c)
     }
     if (c->refs && !err)
         return;
-    (void)interest(c, c->interest & ~EPOLLOUT);
+    (void)linux_interest(c, c->interest & ~EPOLLOUT);
     if (c->wants_room) {
         c->wants_room = false;
         if (c->handlers->room)

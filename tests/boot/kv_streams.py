@@ -76,32 +76,41 @@ def _store(r: random.Random, quiet: bytes) -> bytes:
     return line + b"\r\n" + value + end
 
 
+def _get(r: random.Random, may_fail: bool) -> bytes:
+    keys = [r.choice(KEYS) for _ in range(r.choice([1, 1, 1, 2, 3, 40]))]
+    if may_fail and r.random() < 0.05:
+        keys.append(LONG)
+    return r.choice([b"get ", b"gets "]) + b" ".join(keys)
+
+
+def _other(r: random.Random, is_lockstep: bool, quiet: bytes) -> bytes:
+    key = r.choice(KEYS)
+    word = r.choices(("arith", "delete", "touch", "flush_all", "odd", "get"), (12, 8, 7, 2, 5, 8))[
+        0
+    ]
+    if word == "arith" and is_lockstep:
+        return r.choice([b"incr ", b"decr "]) + key + b" " + r.choice(NUMBERS) + quiet
+    if word == "delete":
+        more = r.choice([b"", b"", b" 0", b" 1", b" 0 noreply"])
+        return b"delete " + r.choice([*KEYS, LONG]) + more + quiet
+    if word == "touch":
+        when = r.choice([b"0", b"100", b"-1", b"abc", b"99999999999999"])
+        return b"touch " + key + b" " + when + quiet
+    if word == "flush_all":
+        return b"flush_all" + r.choice([b"", b" 0", b" abc", b" -5"]) + quiet
+    return r.choice(ODD_LINES) if word == "odd" else b"get " + key
+
+
 def _command(r: random.Random, is_lockstep: bool) -> bytes:
     quiet = b" noreply" if r.random() < 0.15 else b""
-    key = r.choice(KEYS)
     kind = r.randrange(100)
     if kind < 35:
         return _store(r, quiet)
     if kind < 37:
         return _large(r)
     if kind < 58:
-        keys = [r.choice(KEYS) for _ in range(r.choice([1, 1, 1, 2, 3, 40]))]
-        if is_lockstep and r.random() < 0.05:
-            keys.append(LONG)
-        return r.choice([b"get ", b"gets "]) + b" ".join(keys) + b"\r\n"
-    if kind < 70 and is_lockstep:
-        return r.choice([b"incr ", b"decr "]) + key + b" " + r.choice(NUMBERS) + quiet + b"\r\n"
-    if kind < 78:
-        more = r.choice([b"", b"", b" 0", b" 1", b" 0 noreply"])
-        return b"delete " + r.choice([*KEYS, LONG]) + more + quiet + b"\r\n"
-    if kind < 85:
-        when = r.choice([b"0", b"100", b"-1", b"abc", b"99999999999999"])
-        return b"touch " + key + b" " + when + quiet + b"\r\n"
-    if kind < 87:
-        return b"flush_all" + r.choice([b"", b" 0", b" abc", b" -5"]) + quiet + b"\r\n"
-    if kind < 92:
-        return r.choice(ODD_LINES) + b"\r\n"
-    return b"get " + key + b"\r\n"
+        return _get(r, is_lockstep) + b"\r\n"
+    return _other(r, is_lockstep, quiet) + b"\r\n"
 
 
 def stream(seed: int, length: int = 60) -> Stream:

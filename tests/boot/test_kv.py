@@ -243,7 +243,9 @@ def test_a_client_that_does_not_read(server: Where) -> None:
         sender.join(60)
         whole = b"VALUE w 0 500000\r\n" + value + b"\r\nEND\r\n"
         assert got.startswith(whole)
-        assert bytes(got).replace(whole, b"").replace(b"VALUE w 0 6\r\n000049\r\nEND\r\n", b"") == b""
+        assert (
+            bytes(got).replace(whole, b"").replace(b"VALUE w 0 6\r\n000049\r\nEND\r\n", b"") == b""
+        )
 
 
 def test_bad_options(program: Path) -> None:
