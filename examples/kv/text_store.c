@@ -108,7 +108,7 @@ static const char *store_joined(struct client *c, struct shard *h,
         item_put(h, it);
     }
     item_put(h, old);
-    return it ? "STORED\r\n" : "SERVER_ERROR out of memory storing object\r\n";
+    return it ? "STORED\r\n" : "NOT_STORED\r\n"; /* also when too large */
 }
 
 static const char *store_cas(struct client *c, struct shard *h,

@@ -68,7 +68,11 @@ def _store(r: random.Random, quiet: bytes) -> bytes:
     if r.random() < 0.03:
         size, value = r.choice([b"-1", b"abc", b"2147483647"]), b""
     name = r.choice([b"set", b"set", b"add", b"replace", b"append", b"prepend", b"cas"])
-    cas = b" " + r.choice([b"1", b"5", b"77", b"zz", b"-1"]) if name == b"cas" else b""
+    cas = (
+        b" " + r.choice([b"99999999", b"18446744073709551615", b"zz", b"-1"])
+        if name == b"cas"
+        else b""
+    )
     space = b" " if r.random() < 0.97 else b"  "
     end = b"\r\n" if r.random() < 0.97 else r.choice([b"\n\n", b"xx\r\n", b"\r\r\n"])
     key = LONG if r.random() < 0.02 else r.choice(KEYS)
