@@ -54,14 +54,23 @@ static struct neigh *find_locked(struct netif *nif, uint32_t bucket,
     return n;
 }
 
-/* Who is known not to answer goes first, then who was heard of longest ago;
- * nobody whose answer is being waited for. False: none. */
-static bool evict_locked(struct neigh_table *t, uint32_t bucket)
+/* Somebody who answered a moment ago, or whose answer is being waited for. */
+static bool is_needed(const struct neigh *n, nsec_t now)
 {
+    return n->timer_pending || (n->state > NEIGH_INCOMPLETE && n->confirmed &&
+                                now - n->confirmed < REACHABLE_NS);
+}
+
+/* Who is known not to answer goes first, then who was heard of longest ago.
+ * False: all are needed. */
+static bool evict_locked(struct netstack *net, uint32_t bucket)
+{
+    struct neigh_table *t = net->neighs;
+    nsec_t now = net_now(net);
     struct neigh **link = &t->buckets[bucket].first, **worst = NULL, *n;
 
     for (; (n = *link) != NULL; link = &n->next) {
-        if (n->timer_pending)
+        if (is_needed(n, now))
             continue;
         if (!worst || n->state == NEIGH_NEW ||
             ((*worst)->state != NEIGH_NEW &&
@@ -86,7 +95,8 @@ static struct neigh *create_locked(struct netif *nif, uint32_t bucket,
     struct neigh_table *t = nif->net->neighs;
     struct neigh *n;
 
-    if (t->buckets[bucket].nr >= NEIGH_PER_BUCKET && !evict_locked(t, bucket))
+    if (t->buckets[bucket].nr >= NEIGH_PER_BUCKET &&
+        !evict_locked(nif->net, bucket))
         return NULL;
     n = kzalloc(sizeof(*n));
     if (!n)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Runs the cases against a guest on a tap, and against Linux on a veth for comparison.
 
-usage: python -m tests.net.conformance [--long] [--only TEXT] [--no-fuzz] SERVER
+usage: python -m tests.net.conformance [--long] [--only TEXT] [--client NAMESPACE] SERVER
 
 Runs in a network namespace with the tap `t0` (for the guest) and, if there, `o0`, the end of a
 veth whose other end has the addresses 10.66.0.2/24 and fd66::2/64 and where SERVER runs on Linux.
+With --client: `c0` here and the other end of it there, for the random frames and the bad line.
 Exit status 1: the guest failed a case.
 """
 
@@ -19,8 +20,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from scapy.layers.inet import ICMP, IP
+from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.l2 import ARP, Ether
+from scapy.packet import Raw
 
 from tests.net.conformance import (  # noqa: F401  (they register their cases)
     cases_close,
@@ -30,8 +32,9 @@ from tests.net.conformance import (  # noqa: F401  (they register their cases)
     cases_open,
     cases_reset,
 )
+from tests.net.conformance.fuzz import fuzz
 from tests.net.conformance.peer import CASES, Case, Lab
-from tests.net.conformance.wire import FENCE, OUR_MAC, US4, Failure, Wire
+from tests.net.conformance.wire import CONTROL, FENCE, OUR_MAC, US4, Failure, Wire
 
 START = 60.0
 
@@ -113,30 +116,117 @@ def run_cases(labs: list[Lab], only: str, is_long: bool) -> int:
     return failed
 
 
-def main() -> int:
+def ip(*words: str) -> None:
+    """`ip` of iproute2."""
+    subprocess.run(["ip", *words], check=True)
+
+
+def in_client(namespace: str, *words: str) -> subprocess.Popen[str]:
+    """A program beside the client's interface."""
+    line = ["ip", "netns", "exec", namespace, sys.executable, "-m", *words]
+    return subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
+
+
+def result_of(child: subprocess.Popen[str], seconds: float) -> str:
+    """What the client found; "" and a complaint when it failed."""
+    try:
+        out, _ = child.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        print(f"the client did not end in {seconds:.0f} s")
+        return ""
+    if child.returncode != 0:
+        print(f"the client: {out.strip()}")
+        return ""
+    return out.strip()
+
+
+def fuzz_phase(lab: Lab, namespace: str, is_long: bool) -> bool:
+    """Random frames, and a client that must not notice."""
+    seconds = 60.0 if is_long else 15.0
+    seed = int(time.time())
+    ip("link", "add", "br0", "type", "bridge")
+    for interface in ("t0", "c0"):
+        ip("link", "set", interface, "master", "br0")
+    ip("link", "set", "br0", "up")
+    try:
+        fuzz(lab.wire, 2.0, seed - 1)  # what is made on first use
+        lab.wire.forget()
+        before = lab.do("memory")
+        client = in_client(namespace, "tests.net.conformance.client", US4, str(seconds + 1))
+        time.sleep(0.5)
+        sent = fuzz(lab.wire, seconds, seed)
+        found = result_of(client, seconds + 60)
+        lab.wire.forget()
+        if is_long:
+            time.sleep(100)  # half-open connections, TIME_WAIT, fragments end by themselves
+            lab.wire.forget()
+        after = lab.do("memory")
+    finally:
+        for interface in ("t0", "c0"):
+            ip("link", "set", interface, "nomaster")
+        ip("link", "del", "br0")
+    grown = before - after
+    allowed = (4 if is_long else 24) << 10
+    print(f"fuzz: seed {seed}, {sent.frames} frames in {sent.seconds:.0f} s, "
+          f"client {found or 'FAILED'}, memory {grown:+d} KiB")
+    if grown > allowed:
+        print(f"fuzz: memory has grown by more than {allowed} KiB")
+    return bool(found) and grown <= allowed
+
+
+def line_phase(namespace: str, is_long: bool) -> bool:
+    """A transfer each way over a bad line."""
+    line = ["5", "1", "20", "8"] if is_long else ["2", "1", "5", "2"]
+    amount = (20 if is_long else 1) << 20
+    forward = subprocess.Popen(
+        [sys.executable, "-m", "tests.net.conformance.forward", "t0", "c0", *line],
+        stdout=subprocess.PIPE, text=True)
+    try:
+        assert forward.stdout is not None
+        forward.stdout.readline()
+        start = time.monotonic()
+        client = in_client(namespace, "tests.net.conformance.client", US4, f"{amount}b", "60")
+        found = result_of(client, 1500 if is_long else 120)
+        seconds = time.monotonic() - start
+    finally:
+        forward.terminate()
+        out, _ = forward.communicate(timeout=30)
+    print(f"bad line ({line[0]} % loss, {line[1]} % twice, {line[2]} + {line[3]} ms): "
+          f"{amount >> 20} MiB each way in {seconds:.0f} s, {found or 'FAILED'}; {out.strip()}")
+    return bool(found)
+
+
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--long", action="store_true")
-    parser.add_argument("--only", default="")
-    parser.add_argument("--no-fuzz", action="store_true")
-    parser.add_argument("--no-guest", action="store_true")
-    parser.add_argument("--option", action="append", default=[])
+    parser.add_argument("--only", default="", help="cases whose name has this in it, no fuzz")
+    parser.add_argument("--client", default="", help="namespace of the client's interface")
+    parser.add_argument("--option", action="append", default=[], help="of capstan run")
     parser.add_argument("server", type=Path)
-    args = parser.parse_args()
-    labs: list[Lab] = []
-    has_oracle = Path("/sys/class/net/o0").exists()
-    if args.no_guest:
-        oracle = Lab(Wire("o0"), "linux")
-        meet(oracle.wire)
-        return run_cases([oracle], args.only, args.long)
-    with guest(args.server, args.option):
-        labs.append(Lab(Wire("t0"), "guest"))
-        if has_oracle:
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = arguments()
+    with guest(args.server, args.option) as child:
+        labs = [Lab(Wire("t0"), "guest")]
+        if Path("/sys/class/net/o0").exists():
             labs.append(Lab(Wire("o0"), "linux"))
         for lab in labs:
             meet(lab.wire)
-        failed = run_cases(labs, args.only, args.long)
+        is_good = run_cases(labs, args.only, args.long) == 0
+        labs[0].wire.forget()
+        if args.client and not args.only:
+            is_good &= fuzz_phase(labs[0], args.client, args.long)
+            is_good &= line_phase(args.client, args.long)
         labs[0].wire.inbox.clear()
-    return 1 if failed else 0
+        labs[0].wire.send(IP(src=CONTROL, dst=US4) / UDP(sport=999, dport=9) / Raw(b"1 quit"))
+        out, _ = child.communicate(timeout=START)
+        if out != "bye\n" or child.returncode != 0:
+            print(f"the guest ended with status {child.returncode}, said {out!r}")
+            is_good = False
+    return 0 if is_good else 1
 
 
 if __name__ == "__main__":

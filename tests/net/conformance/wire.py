@@ -26,6 +26,8 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
 
+from tests.net.conformance.client import CLIENT
+
 SOL_PACKET, PACKET_VNET_HDR, PACKET_IGNORE_OUTGOING = 263, 15, 23
 VNET_HEADER = struct.Struct("<BBHHHH")
 NEEDS_CSUM = 1
@@ -136,7 +138,7 @@ class Wire:
         """Answers a question for one of our addresses."""
         if ARP in packet and packet[ARP].op == 1:
             ask = packet[ARP]
-            if ask.pdst not in (US4, ask.psrc) and ask.pdst not in self.silent:
+            if ask.pdst not in (US4, CLIENT, ask.psrc) and ask.pdst not in self.silent:
                 reply = ARP(op=2, hwsrc=OUR_MAC, psrc=ask.pdst, hwdst=ask.hwsrc, pdst=ask.psrc)
                 self.send(Ether(src=OUR_MAC, dst=ask.hwsrc) / reply)
                 return True
