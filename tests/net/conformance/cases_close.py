@@ -117,15 +117,19 @@ def time_wait(lab: Lab, **more: object) -> Peer:
     return p
 
 
-@case("TIME_WAIT: reset, old segments", "RFC 1337 3; RFC 9293 3.10.7.4", both=True,
-      linux="net.ipv4.tcp_rfc1337 is 0 by default")
+@case(
+    "TIME_WAIT: reset, old segments",
+    "RFC 1337 3; RFC 9293 3.10.7.4",
+    both=True,
+    linux="net.ipv4.tcp_rfc1337 is 0 by default",
+)
 def tw_reset(lab: Lab) -> None:
     p = time_wait(lab)
     p.put("R", 1)
     p.quiet("a reset was answered")
     p.put("FA", 0, 1)
     p.expect("still there: an ACK", "A", 1, 1)
-    time.sleep(0.55)
+    lab.pause()
     p.put("A", 0, 1, b"old")
     p.expect("an ACK for an old duplicate", "A", 1, 1)
     p.put("A", 1, 1)

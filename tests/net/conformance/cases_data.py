@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 
@@ -114,7 +115,12 @@ def delayed(lab: Lab) -> None:
     p.say("abort")
 
 
-@case("zero window, probes, and their back-off", "RFC 9293 3.8.6.1 (MUST-35 .. 37)", both=True)
+@case(
+    "zero window, probes, and their back-off",
+    "RFC 9293 3.8.6.1 (MUST-35 .. 37)",
+    both=True,
+    slow6=True,
+)
 def zero_window(lab: Lab) -> None:
     p = lab.peer()
     p.open(window=0)
@@ -126,8 +132,8 @@ def zero_window(lab: Lab) -> None:
         require(len(seg.payload) <= 1, f"{len(seg.payload)} bytes into a closed window")
         times.append(seg.frame.at)
         p.put("A", 0, 0, window=0)
-    gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
-    require(all(b > a * 1.5 for a, b in zip(gaps, gaps[1:], strict=False)), f"gaps {gaps}")
+    gaps = [b - a for a, b in itertools.pairwise(times)]
+    require(all(b > a * 1.5 for a, b in itertools.pairwise(gaps)), f"gaps {gaps}")
     p.put("A", 0, 0, window=65535)
     got = collect(p, 5000)
     require(got == pattern(5000), "the bytes are not those that were sent")
@@ -148,7 +154,7 @@ def collect(p: Peer, n: int, window: int = 65535) -> bytes:
     return bytes(data[:n])
 
 
-@case("our window closes and opens", "RFC 9293 3.8.6.2.2", both=True)
+@case("our window closes and opens", "RFC 9293 3.8.6.2.2", both=True, slow6=True)
 def our_window(lab: Lab) -> None:
     p = lab.peer()
     p.open(FULL)
@@ -279,7 +285,9 @@ def initial(lab: Lab) -> None:
     p.say("send 100000")
     start = p.get("data")
     total = len(start.payload) + sum(
-        len(s.payload) for s in p.all_data(0.1) if s.frame.at < start.frame.at + 0.005  # a tail loss probe comes later
+        len(s.payload)
+        for s in p.all_data(0.1)
+        if s.frame.at < start.frame.at + 0.005  # a tail loss probe comes later
     )
     require(total <= 10 * 1460, f"{total} bytes at once")
     p.say("abort")
@@ -294,11 +302,9 @@ def backoff(lab: Lab) -> None:
     for _ in range(5):
         seg = p.expect("the segment again", "A", 0, 0, pattern(100))
         times.append(seg.frame.at)
-    gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(times)]
     require(gaps[0] > 0.15, f"the first time-out is {gaps[0]:.3f} s")
-    require(
-        all(1.6 < b / a < 2.6 for a, b in zip(gaps[1:], gaps[2:], strict=False)), f"gaps {gaps}"
-    )
+    require(all(1.6 < b / a < 2.6 for a, b in itertools.pairwise(gaps[1:])), f"gaps {gaps}")
     p.say("abort")
 
 
@@ -338,7 +344,9 @@ def fast_sack(lab: Lab) -> None:
     lost = 1460
     for edge in (4380, 7300, 14600):
         p.put(
-            "A", 0, lost,
+            "A",
+            0,
+            lost,
             options=[("SAck", ((base + lost + 1460) & 0xFFFFFFFF, (base + edge) & 0xFFFFFFFF))],
         )
     seg = p.expect("the lost one", "A", lost, 0, pattern(1460, lost))
@@ -356,8 +364,15 @@ def bad_sack(lab: Lab) -> None:
     p.say("send 14600")
     gather(p, 14600)
     base = (p.irs + 1) & 0xFFFFFFFF
-    for start, end in ((20000, 30000), (14600, 14601), (5000, 4000), (-9000, -8000), (0, 1 << 31),
-                       (-5, 14600), (14000, 15000)):
+    for start, end in (
+        (20000, 30000),
+        (14600, 14601),
+        (5000, 4000),
+        (-9000, -8000),
+        (0, 1 << 31),
+        (-5, 14600),
+        (14000, 15000),
+    ):
         p.put("A", 0, 0, options=[("SAck", ((base + start) % 2**32, (base + end) % 2**32))])
     lab.wire.fence()
     p.is_open()
@@ -376,7 +391,7 @@ def tail(lab: Lab) -> None:
     p.say("abort")
 
 
-@case("bulk with losses both ways", "RFC 9293; the bytes of an echo", both=True)
+@case("bulk with losses both ways", "RFC 9293; the bytes of an echo", both=True, slow6=True)
 def lossy_echo(lab: Lab) -> None:
     rng = random.Random(9)
     p = lab.peer(ECHO)

@@ -22,7 +22,7 @@ from tests.net.conformance.peer import (
     pattern,
     require,
 )
-from tests.net.conformance.wire import OUR_MAC, PEER4, US4, WAIT, Failure, is_tcp
+from tests.net.conformance.wire import FLOODERS, OUR_MAC, PEER4, US4, WAIT, Failure, is_tcp
 
 
 @case("SYN to a closed port", "RFC 9293 3.10.7.1", both=True)
@@ -174,9 +174,11 @@ def bad_options(lab: Lab) -> None:
         b"\x00\x02\x05\xb4",  # behind the end
     ):
         p = lab.peer(ECHO)
-        packet = IP(src=PEER4, dst=US4) / TCP(
-            sport=p.own_port, dport=ECHO, flags="S", seq=p.iss, dataofs=6
-        ) / Raw(raw)
+        packet = (
+            IP(src=PEER4, dst=US4)
+            / TCP(sport=p.own_port, dport=ECHO, flags="S", seq=p.iss, dataofs=6)
+            / Raw(raw)
+        )
         lab.wire.send(packet)
         seg = p.get(f"SYN-ACK for options {raw.hex()}")
         p.irs = seg.frame.packet[TCP].seq
@@ -228,7 +230,7 @@ def called(lab: Lab) -> Peer:
     p.port = random.Random(p.own_port).randrange(20000, 30000)
     addr = "fd66::1" if lab.v6 else PEER4
     p.slot = lab.do(f"connect {addr} {p.own_port} {p.port}")
-    frame = lab.wire.take(is_tcp(p.own_port))
+    frame = lab.wire.take(is_tcp(p.own_port, lab.v6))
     require(frame is not None and str(frame.packet[TCP].flags) == "S", "no SYN came")
     assert frame is not None
     p.irs = frame.packet[TCP].seq
@@ -246,7 +248,8 @@ def connect_wrong(lab: Lab) -> None:
     p.put("R", 0)
     p.put("", 0, data=b"zz")
     lab.wire.quiet(
-        lambda x: is_tcp(p.own_port)(x) and str(x[TCP].flags) != "S", "something was answered"
+        lambda x: is_tcp(p.own_port, lab.v6)(x) and str(x[TCP].flags) != "S",
+        "something was answered",
     )
     require(lab.state(p.slot) == 2, "the attempt was given up")
     p.put("RA", 0, 0)
@@ -309,10 +312,11 @@ def flood(lab: Lab) -> None:
         / IP(src="10.66.0.77", dst=US4)
         / TCP(sport=1, dport=ECHO, flags="S", seq=1, window=1000, options=[("MSS", 1460)])
     )
-    lab.wire.flooding = True
     for number in range(8000):
         frame = bytearray(base)
-        frame[26:30] = bytes((172, 16 + number % 16, rng.randrange(256), rng.randrange(1, 255)))
+        frame[26:30] = bytes(
+            (FLOODERS, 16 + number % 16, rng.randrange(256), rng.randrange(1, 255))
+        )
         frame[34:36] = rng.randrange(1024, 65536).to_bytes(2, "big")
         lab.wire.send_bytes(resum(frame))
         if number % 100 == 0:

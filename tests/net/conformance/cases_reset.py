@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import time
-
 from scapy.layers.inet import IP, TCP
 from scapy.packet import Raw
 
@@ -32,7 +30,7 @@ def in_window(lab: Lab) -> None:
     p.put("R", 100)
     p.expect("a challenge ACK", "A", 0, 0)
     p.is_open()
-    time.sleep(0.6)  # one challenge per connection in half a second
+    lab.pause()
     p.put("RA", 60000, 0)
     p.expect("a challenge ACK", "A", 0, 0)
     p.is_open()
@@ -74,7 +72,7 @@ def open_syn(lab: Lab) -> None:
         p.put("S", seq)
         p.expect(f"a challenge ACK for a SYN at {seq}", "A", 0, 0)
         p.is_open()
-        time.sleep(0.55)
+        lab.pause()
     p.put("SA", -1, 0, options=[("MSS", 1460)])  # its own SYN-ACK
     p.expect("an ACK for a SYN-ACK", "A", 0, 0)
     p.say("abort")
@@ -86,7 +84,7 @@ def bad_ack(lab: Lab) -> None:
     p.open()
     p.put("A", 0, 10, b"evil!")
     p.expect("an ACK", "A", 0, 0)
-    time.sleep(0.55)
+    lab.pause()
     p.put("A", 0, -200000, b"evil!")
     p.expect("an ACK", "A", 0, 0)
     require(lab.read(p.slot) == 11, "its data was taken")
@@ -205,9 +203,11 @@ def christmas(lab: Lab) -> None:
     p = lab.peer()
     p.open()
     for flags in ("FSRPAUEC", "FPU", "", "FS", "SRA"):
-        packet = IP(src=PEER4, dst=US4) / TCP(
-            sport=p.own_port, dport=p.port, flags=flags, seq=p.iss - 70000, ack=p.irs + 1
-        ) / Raw(b"?")
+        packet = (
+            IP(src=PEER4, dst=US4)
+            / TCP(sport=p.own_port, dport=p.port, flags=flags, seq=p.iss - 70000, ack=p.irs + 1)
+            / Raw(b"?")
+        )
         lab.wire.send(packet)
     lab.wire.fence()
     p.is_open()

@@ -53,35 +53,61 @@ def valid_packets() -> list[Packet]:
         for flags in ("S", "SA", "A", "PA", "FA", "R", "RA", "FSRPAU", ""):
             for port in (ECHO, PUPPET, CLOSED):
                 options = list(FULL) if "S" in flags else [("SAck", (1, 1000, 2000, 3000))]
-                found.append(head.copy() / TCP(sport=30000, dport=port, flags=flags,
-                                               options=options) / Raw(b"payload " * 4))
+                found.append(
+                    head.copy()
+                    / TCP(sport=30000, dport=port, flags=flags, options=options)
+                    / Raw(b"payload " * 4)
+                )
         for port in (ECHO, CLOSED, 68):
             found.append(head.copy() / UDP(sport=30000, dport=port) / Raw(b"datagram"))
     head4, head6 = IP(src=PEER4, dst=US4), IPv6(src=PEER6, dst=US6)
     quote4 = IP(src=US4, dst=PEER4) / TCP(sport=ECHO, dport=30000) / Raw(b"x" * 8)
     quote6 = IPv6(src=US6, dst=PEER6) / TCP(sport=ECHO, dport=30000) / Raw(b"x" * 8)
-    found += [head4.copy() / ICMP(type=kind, code=code) / quote4
-              for kind, code in ((3, 0), (3, 3), (3, 4), (4, 0), (5, 1), (11, 0), (12, 0))]
+    found += [
+        head4.copy() / ICMP(type=kind, code=code) / quote4
+        for kind, code in ((3, 0), (3, 3), (3, 4), (4, 0), (5, 1), (11, 0), (12, 0))
+    ]
     found += [head4.copy() / ICMP() / Raw(b"ping" * 100), head4.copy() / ICMP(type=13)]
-    found += [head4.copy().__class__(src=PEER4, dst=US4, options=[IPOption(b"\x07\x07\x04\0\0\0\0")])
-              / UDP(sport=1, dport=ECHO) / Raw(b"options")]
-    found += [IP(src=PEER4, dst=US4, flags="MF", frag=at, id=7, proto=17) / Raw(bytes(80))
-              for at in (0, 1, 10, 100, 8000)]
-    found += [IP(src=PEER4, dst=dst) / UDP(sport=1, dport=ECHO) / Raw(b"g")
-              for dst in ("224.0.0.1", "239.1.2.3", "255.255.255.255", "10.66.0.255")]
-    found += [head6.copy() / part / UDP(sport=1, dport=ECHO) / Raw(b"x") for part in (
-        IPv6ExtHdrHopByHop(), IPv6ExtHdrDestOpt(), IPv6ExtHdrRouting(addresses=[PEER6]),
-        IPv6ExtHdrFragment(id=9, m=1), IPv6ExtHdrFragment(id=9, offset=5))]
-    found += [head6.copy() / ICMPv6PacketTooBig(mtu=1280) / quote6,
-              head6.copy() / ICMPv6DestUnreach(code=4) / quote6,
-              head6.copy() / ICMPv6EchoRequest(data=b"ping" * 50)]
+    found += [
+        IP(src=PEER4, dst=US4, options=[IPOption(b"\x07\x07\x04\0\0\0\0")])
+        / UDP(sport=1, dport=ECHO)
+        / Raw(b"options")
+    ]
+    found += [
+        IP(src=PEER4, dst=US4, flags="MF", frag=at, id=7, proto=17) / Raw(bytes(80))
+        for at in (0, 1, 10, 100, 8000)
+    ]
+    found += [
+        IP(src=PEER4, dst=dst) / UDP(sport=1, dport=ECHO) / Raw(b"g")
+        for dst in ("224.0.0.1", "239.1.2.3", "255.255.255.255", "10.66.0.255")
+    ]
+    found += [
+        head6.copy() / part / UDP(sport=1, dport=ECHO) / Raw(b"x")
+        for part in (
+            IPv6ExtHdrHopByHop(),
+            IPv6ExtHdrDestOpt(),
+            IPv6ExtHdrRouting(addresses=[PEER6]),
+            IPv6ExtHdrFragment(id=9, m=1),
+            IPv6ExtHdrFragment(id=9, offset=5),
+        )
+    ]
+    found += [
+        head6.copy() / ICMPv6PacketTooBig(mtu=1280) / quote6,
+        head6.copy() / ICMPv6DestUnreach(code=4) / quote6,
+        head6.copy() / ICMPv6EchoRequest(data=b"ping" * 50),
+    ]
     near = IPv6(src="fe80::66", dst=US6, hlim=255)
     mac = ICMPv6NDOptSrcLLAddr(lladdr=OUR_MAC)
-    found += [near / ICMPv6ND_NS(tgt=US6) / mac,
-              near / ICMPv6ND_NA(tgt=PEER6) / ICMPv6NDOptDstLLAddr(lladdr=OUR_MAC),
-              near / ICMPv6ND_RA() / mac / ICMPv6NDOptMTU(mtu=1400)
-              / ICMPv6NDOptPrefixInfo(prefix="fd70::", prefixlen=64),
-              near / ICMPv6ND_Redirect(tgt="fe80::5", dst="2001:db8::1")]
+    found += [
+        near / ICMPv6ND_NS(tgt=US6) / mac,
+        near / ICMPv6ND_NA(tgt=PEER6) / ICMPv6NDOptDstLLAddr(lladdr=OUR_MAC),
+        near
+        / ICMPv6ND_RA()
+        / mac
+        / ICMPv6NDOptMTU(mtu=1400)
+        / ICMPv6NDOptPrefixInfo(prefix="fd70::", prefixlen=64),
+        near / ICMPv6ND_Redirect(tgt="fe80::5", dst="2001:db8::1"),
+    ]
     return found
 
 
@@ -89,8 +115,10 @@ def templates(us_mac: str) -> list[bytes]:
     """Frames to begin with."""
     found = [bytes(Ether(src=OUR_MAC, dst=us_mac) / p) for p in valid_packets()]
     everybody = "ff:ff:ff:ff:ff:ff"
-    found += [bytes(Ether(src=OUR_MAC, dst=everybody) / ARP(op=op, hwsrc=OUR_MAC, psrc=PEER4,
-                                                           pdst=US4)) for op in (1, 2)]
+    found += [
+        bytes(Ether(src=OUR_MAC, dst=everybody) / ARP(op=op, hwsrc=OUR_MAC, psrc=PEER4, pdst=US4))
+        for op in (1, 2)
+    ]
     return found
 
 
@@ -125,7 +153,9 @@ def mutate(rng: random.Random, base: bytes, us: bytes) -> bytes:
         return us + bytes(f[6:14]) + rng.randbytes(rng.randrange(120))
     for _ in range(rng.choice((0, 1, 1, 2, 4, 12))):
         at = rng.randrange(12, len(f))
-        f[at] = rng.choice((0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256), f[at] ^ 1 << rng.randrange(8)))
+        f[at] = rng.choice(
+            (0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256), f[at] ^ 1 << rng.randrange(8))
+        )
     if f[12:14] == b"\x08\0" and len(f) > 38:
         f[29] = rng.randrange(100, 200)  # many peers
         f[34:36] = rng.randbytes(2)

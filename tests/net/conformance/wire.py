@@ -7,6 +7,7 @@ neighbour solicitations for every address the tests pretend to have.
 
 from __future__ import annotations
 
+import logging
 import select
 import socket
 import struct
@@ -28,6 +29,7 @@ from scapy.packet import Packet, Raw
 
 from tests.net.conformance.client import CLIENT
 
+logging.getLogger("scapy.runtime").setLevel(logging.ERROR)
 SOL_PACKET, PACKET_VNET_HDR, PACKET_IGNORE_OUTGOING = 263, 15, 23
 VNET_HEADER = struct.Struct("<BBHHHH")
 NEEDS_CSUM = 1
@@ -36,8 +38,9 @@ US4, US6 = "10.66.0.2", "fd66::2"  # whoever is tested
 PEER4, PEER6 = "10.66.0.1", "fd66::1"  # the router, and the usual peer
 CONTROL = "10.66.0.9"
 FENCE = "10.66.0.8"
+FLOODERS = 172  # the network of those whose answers are not looked at
 WAIT = 4.0  # for what must come; others may use this machine too
-SETTLE = 0.03
+SETTLE = 0.015
 
 
 class Failure(Exception):
@@ -80,30 +83,37 @@ def complete(header: tuple[int, ...], data: bytes) -> bytes:
     return data[:where] + struct.pack("!H", value) + data[where + 2 :]
 
 
-def sums_are_right(data: bytes) -> bool:
-    """Are the checksums of IP, TCP, UDP and ICMP of a frame right?"""
+def transport_of(data: bytes) -> tuple[int, bytes, bytes] | None:
+    """Protocol, pseudo-header, bytes of the transport; None when there is nothing to check."""
     kind = struct.unpack_from("!H", data, 12)[0]
     if kind == 0x0800:
         size = (data[14] & 15) * 4
         total, frag = struct.unpack_from("!HxxH", data, 16)
-        if checksum(data[14 : 14 + size]):
-            return False
-        if frag & 0x3FFF:
-            return True
-        body, proto = data[14 + size : 14 + total], data[23]
-        pseudo = data[26:34] + struct.pack("!HH", proto, len(body))
-        if proto == 1:
-            return not checksum(body)
-    elif kind == 0x86DD:
-        proto, body = data[20], data[54 : 54 + struct.unpack_from("!H", data, 18)[0]]
-        pseudo = data[22:54] + struct.pack("!II", len(body), proto)
-        if proto == 58:
-            return not checksum(pseudo + body)
-    else:
+        body = data[14 + size : 14 + total]
+        is_part = bool(frag & 0x3FFF)
+        return (
+            None
+            if is_part
+            else (data[23], data[26:34] + struct.pack("!HH", data[23], len(body)), body)
+        )
+    if kind == 0x86DD:
+        body = data[54 : 54 + struct.unpack_from("!H", data, 18)[0]]
+        return data[20], data[22:54] + struct.pack("!II", len(body), data[20]), body
+    return None
+
+
+def sums_are_right(data: bytes) -> bool:
+    """Are the checksums of IP, TCP, UDP and ICMP of a frame right?"""
+    is_v4 = data[12:14] == b"\x08\0"
+    if is_v4 and checksum(data[14 : 14 + (data[14] & 15) * 4]):
+        return False
+    found = transport_of(data)
+    if found is None or found[0] not in (1, 6, 17, 58):
         return True
+    proto, pseudo, body = found
     if proto == 17 and body[6:8] == b"\0\0":
-        return kind == 0x0800
-    return proto not in (6, 17) or not checksum(pseudo + body)
+        return is_v4
+    return not checksum(body if proto == 1 else pseudo + body)
 
 
 @dataclass
@@ -114,7 +124,6 @@ class Wire:
     silent: set[str] = field(default_factory=set)
     inbox: list[Frame] = field(default_factory=list)
     us_mac: str = "ff:ff:ff:ff:ff:ff"
-    flooding: bool = False  # answers to 172.16.0.0/12, who floods, are not looked at
 
     def __post_init__(self) -> None:
         self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
@@ -159,7 +168,7 @@ class Wire:
         if not select.select([self.socket], [], [], max(seconds, 0))[0]:
             return False
         data = self.socket.recv(70000)
-        if self.flooding and data[22:24] == b"\x08\0" and data[40] == 172:
+        if data[22:24] == b"\x08\0" and data[40] == FLOODERS:
             return True
         header = VNET_HEADER.unpack_from(data)
         data = complete(header, data[10:])
@@ -260,8 +269,7 @@ def is_pong(v6: bool, number: int) -> Callable[[Packet], bool]:
     return lambda p: ICMP in p and p[ICMP].type == 0 and p[ICMP].seq == number
 
 
-def is_tcp(ours: int) -> Callable[[Packet], bool]:
+def is_tcp(ours: int, v6: bool) -> Callable[[Packet], bool]:
     """Segments to this port of ours."""
-    return lambda p: TCP in p and p[TCP].dport == ours and isinstance(
-        p[TCP].underlayer, (IP, IPv6)
-    )
+    below = IPv6 if v6 else IP
+    return lambda p: TCP in p and p[TCP].dport == ours and isinstance(p[TCP].underlayer, below)
