@@ -174,6 +174,12 @@ static uint32_t read_field(struct dhcp_lease *l, const uint8_t *p, uint32_t n,
     return overload;
 }
 
+/* Can a host have this address? None at all (0) is for other messages. */
+static bool is_host_address(uint32_t v4)
+{
+    return v4 >> 24 != 127 && v4 < 0xe0000000u && (v4 >> 24 || !v4);
+}
+
 int dhcp_parse(const uint8_t *p, uint32_t n, uint32_t xid, const uint8_t *mac,
                struct dhcp_lease *out)
 {
@@ -193,7 +199,7 @@ int dhcp_parse(const uint8_t *p, uint32_t n, uint32_t xid, const uint8_t *mac,
         (void)read_field(&l, p + AT_SNAME, 64, &router);
     if (router && !l.nr_routes)
         add_route(&l, 0, 0, router);
-    if (!l.type)
+    if (!l.type || !is_host_address(l.addr))
         return -EINVAL;
     *out = l;
     return 0;

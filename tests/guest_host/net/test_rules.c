@@ -7,6 +7,7 @@
 
 #include "check.h"
 #include "mm/heap.h"
+#include "net/dhcp.h"
 #include "net/icmp.h"
 #include "net/ndp.h"
 #include "net/neigh.h"
@@ -487,6 +488,28 @@ static void test_no_memory(void)
     finish();
 }
 
+/* A lease of an address that no host can have is none. */
+static void test_lease(void)
+{
+    static const struct {
+        uint32_t addr;
+        int result;
+    } leases[] = {{0x7f000001, -EINVAL}, {0xe0000001, -EINVAL},
+                  {0xffffffff, -EINVAL}, {0x00000005, -EINVAL},
+                  {0, 0}, {HOST(9), 0}, {0xdfffffff, 0}};
+    uint8_t m[260] = {2, 1, 6}, mac[6] = {2};
+    struct dhcp_lease l;
+
+    wire_put32(m + 4, 77);
+    wire_put32(m + 236, 0x63825363);
+    m[28] = 2;
+    memcpy(m + 240, (uint8_t[]){53, 1, DHCP_OFFER, 255}, 4);
+    for (uint32_t i = 0; i < ARRAY_SIZE(leases); i++) {
+        wire_put32(m + 16, leases[i].addr);
+        CHECK_EQ(dhcp_parse(m, sizeof(m), 77, mac, &l), leases[i].result);
+    }
+}
+
 static const struct script_test tests[] = {
     {"many hear a broadcast", test_many_hear},
     {"who, and for whom", test_who_and_for_whom},
@@ -501,6 +524,7 @@ static const struct script_test tests[] = {
     {"closed window", test_closed_window},
     {"route slots", test_route_slots},
     {"no memory", test_no_memory},
+    {"lease", test_lease},
 };
 
 int main(int argc, char **argv)
