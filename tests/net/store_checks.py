@@ -59,7 +59,7 @@ class Redis:
         self.sock.close()
 
 
-def redis(reach: Reach, port: int = 6379) -> None:
+def redis(reach: Reach, port: int = 6379, clients: int = 100) -> None:
     """Values small and large, pipelines, many clients, publishing."""
     one = Redis(reach.tcp(port))
     one.want(b"OK", "FLUSHALL")
@@ -74,11 +74,11 @@ def redis(reach: Reach, port: int = 6379) -> None:
     if answers != [b"OK"] * count:
         raise Broken("redis: a pipeline of SET was not answered OK throughout")
     one.want([b"%d" % (n * n) for n in range(count)], "MGET", *(f"k{n}" for n in range(count)))
-    many = [Redis(reach.tcp(port)) for _ in range(100)]
+    many = [Redis(reach.tcp(port)) for _ in range(clients)]
     for client in many:
         client.sock.sendall(encode("INCR", "counter"))
-    if sorted(cast("int", reply(client.stream)) for client in many) != list(range(1, 101)):
-        raise Broken("redis: 100 clients did not count to 100")
+    if sorted(cast("int", reply(client.stream)) for client in many) != list(range(1, clients + 1)):
+        raise Broken(f"redis: {clients} clients did not count to {clients}")
     many[0].want([b"subscribe", b"news", 1], "SUBSCRIBE", "news")
     one.want(1, "PUBLISH", "news", large)
     if reply(many[0].stream) != [b"message", b"news", large]:
