@@ -93,7 +93,12 @@ def _command(tool: Path, run: Nested, params: Path, port: int, inside: int) -> l
     for number, name in enumerate(("out", "err"), 1):
         line += ["-chardev", f"file,id={name},path=/proc/self/fd/1"]
         line += ["-device", f"virtserialport,chardev={name},nr={number}"]
-    line += ["-chardev", "file,id=ctl,path=/proc/self/fd/1", "-device", "virtserialport,chardev=ctl,nr=3"]
+    line += [
+        "-chardev",
+        "file,id=ctl,path=/proc/self/fd/1",
+        "-device",
+        "virtserialport,chardev=ctl,nr=3",
+    ]
     return line
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The launcher's ways to connect a guest: bridge with DHCP and router advertisements, published
-ranges, ports of the image, captures, and what is told before a start that cannot succeed.
+"""How the launcher connects a guest, and what it refuses before a start.
+
+Bridge with DHCP and router advertisements, published ranges, ports of the image, captures.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import socket
 import struct
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 from tests.net import cases, guest, lab
 from tests.net.guest import App, Broken
@@ -57,6 +58,27 @@ def router(where: lab.Lab) -> Iterator[None]:
                 server.kill()
 
 
+def _ask(where: lab.Lab, image: str, options: list[str], names: list[str]) -> dict[str, object]:
+    """What netinfo.py says in a guest on the bridge."""
+    line = [*where.prefix, *guest.CAPSTAN, "run", f"--net=bridge={BRIDGE}", "--timeout=60"]
+    line += ["--name=box", *options, image, *names]
+    done = subprocess.run(line, capture_output=True, timeout=90, check=False)
+    if done.returncode or done.stderr:
+        raise Broken(f"status {done.returncode}: {done.stderr.decode(errors='replace')}")
+    return cast("dict[str, object]", json.loads(done.stdout))
+
+
+def _servers(said: dict[str, object]) -> tuple[list[str], list[str]]:
+    """Name servers: of IPv4, and the links of those of IPv6.
+
+    A router announces itself as a link-local one, which needs the link's name (RFC 4007, 11).
+    """
+    lines = [line.split() for line in cast("list[str]", said["resolv"])]
+    servers = [words[1] for words in lines if words[:1] == ["nameserver"]]
+    six = [server.partition("%")[2] for server in servers if ":" in server]
+    return [server for server in servers if ":" not in server], six
+
+
 def bridge_and_dhcp(name: str) -> str:
     """A guest on a bridge gets its address, router, name server, domain and IPv6 prefix."""
     image = _image("netinfo", "netinfo.py")
@@ -66,28 +88,21 @@ def bridge_and_dhcp(name: str) -> str:
         made.ip(f"addr add {ROUTER6}/64 dev {BRIDGE} nodad")
         made.ip(f"link set {BRIDGE} up")
         with router(made):
-            start = time.monotonic()
-            line = [*made.prefix, *guest.CAPSTAN, "run", f"--net=bridge={BRIDGE}", "--timeout=60"]
-            line += ["--name=box", image, "service.lab.test", "service", "box.lab.test"]
-            done = subprocess.run(line, capture_output=True, timeout=90, check=False)
-            seconds = time.monotonic() - start
-    if done.returncode or done.stderr:
-        raise Broken(f"status {done.returncode}: {done.stderr.decode(errors='replace')}")
-    said = json.loads(done.stdout)
-    [own] = said["own"]
+            both = _ask(made, image, [], ["service.lab.test", "service", "box.lab.test"])
+            six = _ask(made, image, ["--ip=auto"], ["service.lab.test"])
+    [own] = cast("list[str]", both["own"])
     if not 100 <= int(own.rpartition(".")[2]) <= 120 or not own.startswith("192.168.78."):
         raise Broken(f"the guest's address is {own}")
-    # From DHCP; from the router, a link-local one, which needs the link's name (RFC 4007, 11).
-    servers = [line.split()[1] for line in said["resolv"] if line.startswith("nameserver")]
-    four = [server for server in servers if ":" not in server]
-    six = [server for server in servers if ":" in server]
-    want("search", said["resolv"][0], "search lab.test")
-    want("name servers", (four, [s.partition("%")[2] for s in six]), ([ROUTER4], ["eth0"]))
+    want("search", cast("list[str]", both["resolv"])[0], "search lab.test")
+    want("name servers", _servers(both), ([ROUTER4], ["eth0"]))
     names = {"service.lab.test": ["10.1.2.3"], "service": ["10.1.2.3"], "box.lab.test": [own]}
-    want("names", said["names"], names)
-    if not any(address.startswith("fd78::") for address in said["ipv6"]):
-        raise Broken(f"no address of the announced prefix: {said['ipv6']}")
-    return f"address {own}, {len(said['ipv6'])} of IPv6, {seconds:.1f} s"
+    want("names", both["names"], names)
+    want("name servers, only IPv6", _servers(six), ([], ["eth0"]))
+    want("names, only IPv6", six["names"], {"service.lab.test": ["10.1.2.3"]})
+    for said in (both, six):
+        if not any(address.startswith("fd78::") for address in cast("list[str]", said["ipv6"])):
+            raise Broken(f"no address of the announced prefix: {said['ipv6']}")
+    return f"address {own} and {len(cast('list[str]', both['ipv6']))} of IPv6; IPv6 alone"
 
 
 # --- published ports, captures ---

@@ -2,8 +2,8 @@
 /* The network's settings from the boot parameters; see kernel_config.h. */
 #include "net/kernel_config.h"
 
+#include "arch/arch.h"
 #include "drivers/drivers.h"
-#include "fs/vfs.h"
 #include "lib/errno.h"
 #include "lib/printk.h"
 #include "lib/string.h"
@@ -14,7 +14,8 @@
 #include "param.h"
 
 #define DHCP_WAIT_NS (10 * NSEC_PER_SEC)
-#define FILE_BYTES 1024u
+#define ROUTER_WAIT_NS (5 * NSEC_PER_SEC)
+#define ROUTER_LOOK_NS (NSEC_PER_SEC / 50)
 
 static struct waitq dhcp_wait;
 
@@ -86,6 +87,38 @@ static int start_dhcp(struct netif *card)
     return 0;
 }
 
+/* Are all addresses the routers' to give? */
+static bool has_only_routers(void)
+{
+    bool found = false;
+
+    for (unsigned i = 0; i < boot_params.net.ip.nr; i++) {
+        if (strcmp(boot_params.net.ip.values[i], "auto"))
+            return false;
+        found = true;
+    }
+    return found;
+}
+
+/* An announcement takes up to half a second, the check that the address is
+ * ours alone another one (RFC 4861, 6.2.6; RFC 4862, 5.4). */
+static void wait_for_router(struct netif *card)
+{
+    nsec_t end = clock_monotonic() + ROUTER_WAIT_NS;
+
+    while (!netif_has_global6(card)) {
+        nsec_t now = clock_monotonic();
+        if (now >= end) {
+            control_send("message network: no IPv6 router has announced a "
+                         "prefix in %d seconds; the program starts without "
+                         "an address",
+                         (int)(ROUTER_WAIT_NS / NSEC_PER_SEC));
+            return;
+        }
+        (void)sleep_until(now + ROUTER_LOOK_NS, false);
+    }
+}
+
 static int configure_one(struct netif *card, const char *value)
 {
     if (!strcmp(value, "dhcp"))
@@ -125,53 +158,6 @@ void net_configure(struct netif *card)
         dns_set_domain(card->net, (const uint8_t *)domain, strlen(domain));
     configure_all(card, &boot_params.net.ip, "ip", configure_one);
     configure_all(card, &boot_params.net.gateway, "gateway", add_gateway);
-}
-
-static int write_new(const char *path, char *text, size_t n)
-{
-    struct iov_iter it;
-    struct file *f;
-    off_t pos = 0;
-    ssize_t done;
-    int err = vfs_open(NULL, path, O_WRONLY | O_CREAT | O_EXCL, 0644, &f);
-
-    if (err == -EEXIST)
-        return 0;
-    if (err)
-        return err;
-    iter_init_kernel(&it, text, n);
-    done = file_write(f, &it, &pos);
-    file_put(f);
-    return done == (ssize_t)n ? 0 : done < 0 ? (int)done : -EIO;
-}
-
-/* Without a card: names for loopback, without making a stack for them. */
-static size_t loopback_hosts(char *text, size_t size)
-{
-    return (size_t)snprintf(text, size,
-                            "127.0.0.1\tlocalhost\n"
-                            "::1\tlocalhost ip6-localhost ip6-loopback\n"
-                            "127.0.1.1\t%s\n",
-                            boot_params.hostname);
-}
-
-void net_write_files(struct netstack *net)
-{
-    char text[FILE_BYTES];
-    struct dentry *etc;
-    size_t n;
-    int err = vfs_mknod(NULL, "/etc", S_IFDIR | 0755, 0, &etc);
-
-    if (!err)
-        dentry_put(etc);
-    n = net ? dns_hosts(net, boot_params.hostname, text, sizeof(text))
-            : loopback_hosts(text, sizeof(text));
-    err = write_new("/etc/hosts", text, MIN(n, sizeof(text) - 1));
-    if (!err && net) {
-        n = dns_resolv_conf(net, text, sizeof(text));
-        err = write_new("/etc/resolv.conf", text, MIN(n, sizeof(text) - 1));
-    }
-    if (err)
-        klog(LOG_ERROR, "network: /etc/resolv.conf or /etc/hosts: error %d",
-             -err);
+    if (has_only_routers())
+        wait_for_router(card);
 }

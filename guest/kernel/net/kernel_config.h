@@ -13,8 +13,12 @@
 /* kernel_config.c */
 
 /* Addresses, routes and name servers of the card. Waits for a DHCP server, a
- * few seconds at most, when the address comes from one. Sleeps. */
+ * few seconds at most, when the address comes from one; for a router when
+ * there is nobody else to give one. Sleeps. */
 void net_configure(struct netif *card);
+
+/* kernel_files.c */
+
 /* /etc/hosts and /etc/resolv.conf, each unless the image has one; without a
  * stack (NULL) only the first. Sleeps. */
 void net_write_files(struct netstack *net);

@@ -190,6 +190,19 @@ struct net_addr netif_first_addr(struct netif *nif, bool is_v4)
     return a;
 }
 
+bool netif_has_global6(struct netif *nif)
+{
+    bool found = false;
+
+    spin_lock(&nif->net->routes->conf_lock);
+    for (uint32_t i = 0; i < NETIF_MAX_ADDRS; i++)
+        found |= nif->addrs[i].state == ADDR_GOOD &&
+                 !addr_is_v4(&nif->addrs[i].addr) &&
+                 !addr_is_link_local(&nif->addrs[i].addr);
+    spin_unlock(&nif->net->routes->conf_lock);
+    return found;
+}
+
 int netif_join(struct netif *nif, const struct net_addr *group)
 {
     struct spinlock *lock = &nif->net->routes->conf_lock;

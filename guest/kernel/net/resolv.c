@@ -21,13 +21,32 @@ void dns_destroy(struct netstack *net)
     kfree(net->dns);
 }
 
+void dns_on_change(struct netstack *net, void (*changed)(void))
+{
+    atomic_store_release(&net->dns->changed, changed);
+}
+
+uint32_t dns_generation(struct netstack *net)
+{
+    return atomic_load_acquire(&net->dns->gen);
+}
+
+static void dns_change(struct dns_config *d)
+{
+    void (*changed)(void) = atomic_load_acquire(&d->changed);
+
+    atomic_add(&d->gen, 1u);
+    if (changed)
+        changed();
+}
+
 void dns_clear(struct netstack *net)
 {
     spin_lock(&net->dns->lock);
     net->dns->nr_servers = 0;
     net->dns->domain[0] = 0;
     spin_unlock(&net->dns->lock);
-    atomic_add(&net->dns->gen, 1u);
+    dns_change(net->dns);
 }
 
 void dns_add_server(struct netstack *net, const struct net_addr *server)
@@ -42,7 +61,7 @@ void dns_add_server(struct netstack *net, const struct net_addr *server)
         d->servers[d->nr_servers++] = *server;
     spin_unlock(&d->lock);
     if (is_new)
-        atomic_add(&d->gen, 1u);
+        dns_change(d);
 }
 
 void dns_set_domain(struct netstack *net, const uint8_t *name, size_t n)
@@ -63,7 +82,7 @@ void dns_set_domain(struct netstack *net, const uint8_t *name, size_t n)
     memcpy(d->domain, name, n);
     d->domain[n] = 0;
     spin_unlock(&d->lock);
-    atomic_add(&d->gen, 1u);
+    dns_change(d);
 }
 
 /* Appends as snprintf counts: what did not fit is counted too. */

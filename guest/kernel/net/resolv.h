@@ -21,12 +21,15 @@ struct dns_config {
     char domain[DNS_DOMAIN_MAX];
     /* --- atomic --- */
     uint32_t gen; /* changes when the files' text does */
+    void (*changed)(void); /* called after that, in any context; or NULL */
 };
 
 /* resolv.c */
 int dns_init(struct netstack *net) __must_check;
 void dns_destroy(struct netstack *net);
 void dns_clear(struct netstack *net);
+void dns_on_change(struct netstack *net, void (*changed)(void));
+uint32_t dns_generation(struct netstack *net);
 /* Ignored when known or when there are enough. */
 void dns_add_server(struct netstack *net, const struct net_addr *server);
 /* Borrows n bytes; ignored unless they are a plain domain name. */

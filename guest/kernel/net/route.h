@@ -103,6 +103,7 @@ bool netif_pick_source(struct netif *nif, const struct net_addr *dst,
                        struct net_addr *out);
 /* The first good address of a family, or any (0). */
 struct net_addr netif_first_addr(struct netif *nif, bool is_v4);
+bool netif_has_global6(struct netif *nif); /* not link-local, and usable */
 /* Multicast groups: counted. 0, -ENOSPC; -EADDRNOTAVAIL: not joined. */
 int netif_join(struct netif *nif, const struct net_addr *group) __must_check;
 int netif_leave(struct netif *nif, const struct net_addr *group);
