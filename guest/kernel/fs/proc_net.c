@@ -134,6 +134,11 @@ static int show_icmp(struct synth_inode *i, struct sbuf *s)
     return show_sockets(s, INET_PING, AF_INET);
 }
 
+static int show_icmp6(struct synth_inode *i, struct sbuf *s)
+{
+    return show_sockets(s, INET_PING, AF_INET6);
+}
+
 /* ---- interfaces ---- */
 
 static int show_dev(struct synth_inode *i, struct sbuf *s)
@@ -226,7 +231,11 @@ static int show_route(struct synth_inode *i, struct sbuf *s)
 const struct synth_node proc_net_table[] = {
     PROC_FILE("tcp", show_tcp),         PROC_FILE("tcp6", show_tcp6),
     PROC_FILE("udp", show_udp),         PROC_FILE("udp6", show_udp6),
-    PROC_FILE("icmp", show_icmp),       PROC_FILE("dev", show_dev),
+    PROC_FILE("icmp", show_icmp),       PROC_FILE("icmp6", show_icmp6),
+    PROC_FILE("snmp", proc_net_snmp),   PROC_FILE("netstat", proc_net_netstat),
+    PROC_FILE("sockstat6", proc_net_sockstat6),
+    PROC_FILE("arp", proc_net_arp),     PROC_FILE("dev", show_dev),
+    PROC_FILE("ipv6_route", proc_net_ipv6_route),
     PROC_FILE("route", show_route),     PROC_FILE("if_inet6", show_if_inet6),
     PROC_FILE("sockstat", proc_show_sockstat),
     PROC_FILE("capstan", proc_show_net_capstan),

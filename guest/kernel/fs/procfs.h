@@ -27,6 +27,12 @@ int proc_task(struct synth_inode *i, struct task **out);
 
 extern const struct synth_node proc_pid_node, proc_fd_node, proc_fdinfo_node;
 extern const struct synth_node proc_sys_table[], proc_net_table[];
+/* proc_net_stat.c */
+int proc_net_snmp(struct synth_inode *i, struct sbuf *s);
+int proc_net_netstat(struct synth_inode *i, struct sbuf *s);
+int proc_net_sockstat6(struct synth_inode *i, struct sbuf *s);
+int proc_net_arp(struct synth_inode *i, struct sbuf *s);
+int proc_net_ipv6_route(struct synth_inode *i, struct sbuf *s);
 int proc_fd_next(struct synth_inode *i, int from);
 int proc_show_maps(struct synth_inode *i, struct sbuf *s);
 int proc_show_smaps(struct synth_inode *i, struct sbuf *s);

@@ -360,3 +360,23 @@ int neigh_state_of(struct netif *nif, const struct net_addr *addr,
     spin_unlock(lock);
     return state;
 }
+
+uint32_t neigh_list(struct netstack *net, struct neigh_info *out,
+                    uint32_t max)
+{
+    uint32_t nr = 0;
+
+    for (uint32_t i = 0; i < NEIGH_BUCKETS; i++) {
+        struct spinlock *lock = &net->neighs->buckets[i].lock;
+
+        spin_lock(lock);
+        for (struct neigh *n = net->neighs->buckets[i].first; n && nr < max;
+             n = n->next, nr++) {
+            out[nr] = (struct neigh_info){.nif = n->nif, .addr = n->addr,
+                                          .state = n->state};
+            memcpy(out[nr].mac, n->mac, ETH_ADDR);
+        }
+        spin_unlock(lock);
+    }
+    return nr;
+}

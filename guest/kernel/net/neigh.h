@@ -18,6 +18,7 @@
 
 #define NEIGH_BUCKETS 64u
 #define NEIGH_PER_BUCKET 32u /* a flood of strangers costs no more */
+#define NEIGH_MAX (NEIGH_BUCKETS * NEIGH_PER_BUCKET)
 #define NEIGH_WAITING_MAX 64u /* frames that wait for one address */
 
 enum neigh_state {
@@ -65,6 +66,17 @@ void neigh_confirm(struct netif *nif, const struct net_addr *addr);
 /* The state as enum, -1 = unknown (tests, /proc/net/arp). */
 int neigh_state_of(struct netif *nif, const struct net_addr *addr,
                    uint8_t *mac);
+
+/* What is known about one neighbour, for those who list them. */
+struct neigh_info {
+    struct netif *nif;
+    struct net_addr addr;
+    uint8_t mac[ETH_ADDR];
+    uint8_t state;
+};
+/* Up to `max` of them; how many. */
+uint32_t neigh_list(struct netstack *net, struct neigh_info *out,
+                    uint32_t max);
 
 /* arp.c */
 void arp_input(struct netif *nif, struct frame *f);

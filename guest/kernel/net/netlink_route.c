@@ -1,22 +1,26 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What NETLINK_ROUTE says about links, addresses and routes. Formats: man 7
+ * What NETLINK_ROUTE says about links, addresses, routes and neighbours. Formats: man 7
  * rtnetlink, linux/if_link.h, if_addr.h, rtnetlink.h. A table of questions;
  * everything else is -EOPNOTSUPP, changes are -EPERM.
  *
  * Locks: conf_lock, while one entry is copied.
  */
+#include "mm/heap.h"
 #include "net/inet_sock.h"
+#include "net/neigh.h"
 #include "net/netlink.h"
 
 enum { RTM_NEWLINK = 16, RTM_GETLINK = 18, RTM_NEWADDR = 20, RTM_GETADDR = 22,
-       RTM_NEWROUTE = 24, RTM_GETROUTE = 26, RTM_GETNEIGH = 30,
+       RTM_NEWROUTE = 24, RTM_GETROUTE = 26, RTM_NEWNEIGH = 28,
+       RTM_GETNEIGH = 30,
        RTM_GETRULE = 34 };
 enum { IFLA_ADDRESS = 1, IFLA_BROADCAST, IFLA_IFNAME, IFLA_MTU,
        IFLA_STATS = 7, IFLA_TXQLEN = 13, IFLA_OPERSTATE = 16, IFLA_STATS64 = 23,
        IFLA_NUM_TX_QUEUES = 31, IFLA_NUM_RX_QUEUES, IFLA_CARRIER };
 enum { IFA_ADDRESS = 1, IFA_LOCAL, IFA_LABEL, IFA_BROADCAST, IFA_CACHEINFO = 6,
        IFA_FLAGS = 8 };
+enum { NDA_DST = 1, NDA_LLADDR };
 enum { RTA_DST = 1, RTA_OIF = 4, RTA_GATEWAY, RTA_PREFSRC = 7, RTA_TABLE = 15 };
 
 #define IFF_LOWER_UP 0x10000u
@@ -48,6 +52,13 @@ struct ifaddrmsg_abi {
 struct rtmsg_abi {
     uint8_t family, dst_len, src_len, tos, table, protocol, scope, type;
     uint32_t flags;
+};
+
+struct ndmsg_abi {
+    uint8_t family, pad[3];
+    int32_t index;
+    uint16_t state;
+    uint8_t flags, type;
 };
 
 /* The attribute of a request, its bytes in *n; NULL: not there. */
@@ -326,6 +337,53 @@ static int get_route(struct netstack *net, struct netlink_out *o,
     return 0;
 }
 
+/* ---- neighbours ---- */
+
+static void put_neigh(struct netlink_out *o, const struct neigh_info *n)
+{
+    static const uint16_t states[] = { /* NUD_* (man 7 rtnetlink) */
+        [NEIGH_NEW] = 0x00, [NEIGH_INCOMPLETE] = 0x01,
+        [NEIGH_REACHABLE] = 0x02, [NEIGH_STALE] = 0x04,
+        [NEIGH_DELAY] = 0x08, [NEIGH_PROBE] = 0x10,
+    };
+    bool is_v4 = addr_is_v4(&n->addr);
+    struct ndmsg_abi *m =
+        netlink_begin(o, RTM_NEWNEIGH, NLM_F_MULTI, sizeof(*m));
+
+    if (!m)
+        return;
+    m->family = is_v4 ? AF_INET : AF_INET6;
+    m->index = (int32_t)n->nif->index;
+    m->state = states[n->state];
+    m->type = RTN_UNICAST;
+    netlink_attr(o, NDA_DST, is_v4 ? n->addr.b + 12 : n->addr.b,
+                 is_v4 ? 4 : 16);
+    if (n->state > NEIGH_INCOMPLETE)
+        netlink_attr(o, NDA_LLADDR, n->mac, ETH_ADDR);
+    netlink_end(o);
+}
+
+static int get_neigh(struct netstack *net, struct netlink_out *o,
+                     const uint8_t *body, uint32_t len)
+{
+    uint8_t family = len ? body[0] : 0;
+    struct neigh_info *all;
+    uint32_t n;
+
+    if (!is_dump(o))
+        return -ENOTSUP;
+    all = kmalloc(NEIGH_MAX * sizeof(*all));
+    if (!all)
+        return -ENOBUFS;
+    n = neigh_list(net, all, NEIGH_MAX);
+    for (uint32_t k = 0; k < n; k++)
+        if (!family ||
+            family == (addr_is_v4(&all[k].addr) ? AF_INET : AF_INET6))
+            put_neigh(o, &all[k]);
+    kfree(all);
+    return 0;
+}
+
 /* Known questions with nothing to tell. */
 static int get_nothing(struct netstack *net, struct netlink_out *o,
                        const uint8_t *body, uint32_t len)
@@ -344,6 +402,7 @@ int netlink_route(struct netstack *net, struct netlink_out *o,
         {RTM_GETLINK, get_link},
         {RTM_GETADDR, get_addr},
         {RTM_GETROUTE, get_route},
+        {RTM_GETNEIGH, get_neigh},
         {RTM_GETRULE, get_nothing},
     };
     uint32_t type = o->request->type;
