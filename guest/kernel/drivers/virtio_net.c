@@ -195,15 +195,8 @@ static void read_config(struct vnet *v)
 
 static int fill_rings(struct vnet_pair *p)
 {
-    for (uint16_t i = 0; i < QUEUE_SIZE; i++) {
-        struct frame *f = frame_alloc(p->v->nif.net, FRAME_SMALL, 0,
-                                      FRAME_FOR_CONTROL);
-        if (!f && i < RX_MIN_BUFFERS)
-            return -ENOMEM;
-        if (!f)
-            break;
-        vnet_rx_give_locked(p, i, f);
-    }
+    if (vnet_rx_fill_locked(p, RX_FILL) < RX_MIN_BUFFERS)
+        return -ENOMEM;
     for (uint16_t i = 0; i < QUEUE_SIZE; i++)
         p->tx.desc[i].next = (uint16_t)(i + 1);
     p->nr_tx_free = QUEUE_SIZE;

@@ -17,6 +17,7 @@
 #define RX_QUEUE 0u /* of pair n: 2n and 2n + 1 */
 #define TX_QUEUE 1u
 #define RX_MIN_BUFFERS 16u
+#define RX_FILL 32u /* buffers at the start, and more with each poll */
 #define TX_BACKLOG 1024u
 #define VNET_MAX_PAIRS MAX_CPUS
 #define HEAD_BYTES 256u /* of a packet in many buffers: headers are in here */
@@ -71,6 +72,8 @@ struct vnet_pair {
     struct virtq rx;
     struct frame *rx_frames[QUEUE_SIZE];
     uint16_t rx_returned; /* in the avail ring, not published */
+    uint16_t nr_rx;       /* buffers in the ring or used */
+    uint32_t rx_big;      /* how common joined packets are */
     /* --- protected by tx_lock --- */
     struct spinlock tx_lock; /* irq-safe */
     struct virtq tx;
@@ -115,6 +118,8 @@ static inline uint32_t vnet_rx_room(void)
 /* Puts f into place `id` of the ring; visible to the device after
  * vnet_rx_publish_locked. REQUIRES(rx_lock) */
 void vnet_rx_give_locked(struct vnet_pair *p, uint16_t id, struct frame *f);
+/* Up to n more buffers; how many there are then. REQUIRES(rx_lock) */
+unsigned vnet_rx_fill_locked(struct vnet_pair *p, unsigned n);
 void vnet_rx_publish_locked(struct vnet_pair *p);
 void vnet_rx_interrupt(struct virtq *q);
 

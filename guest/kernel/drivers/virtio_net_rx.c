@@ -3,17 +3,28 @@
  * virtio network device: receiving (virtio 1.2, 5.1.6.4); see virtio_net.h.
  *
  * - Descriptor n of the receive ring always belongs to frame rx_frames[n]: a
- *   buffer is the data part of a small frame. Who takes a frame puts a new one
- *   in its place first; without memory the packet is dropped and its frame
- *   used again, so the ring never runs dry.
- * - A packet in one buffer is passed on as it is. Of one in several (the host
- *   joined segments), the headers are copied to a frame of their own and the
- *   buffers become its fragments: a full small frame has no room for a list.
+ *   buffer is the data part of a frame. Who takes a frame puts a new one in
+ *   its place first; without memory the packet is dropped and its frame used
+ *   again, so the ring never runs dry. Few buffers are there at the start
+ *   (touching memory costs exits); the first packets bring the rest.
+ * - Buffers are small frames while packets are small. The host joins segments
+ *   of bulk data to packets of 64 KiB; when such come, frames that are put
+ *   into the ring are large, or a few packets would empty it and each buffer
+ *   costs QEMU and us as much as its bytes. A short packet in a large buffer
+ *   is copied, so memory is held for what was received.
+ * - A packet in one buffer is passed on as it is. Of one in several, the
+ *   headers are copied to a frame of their own and the buffers become its
+ *   fragments: a full small frame has no room for a list.
  */
 #include "arch/arch.h"
 #include "drivers/virtio_net_internal.h"
 #include "lib/printk.h"
 #include "lib/string.h"
+
+#define BIG_STEP 16u   /* a joined packet counts as many short ones */
+#define BIG_ENOUGH 64u /* then buffers are large */
+#define BIG_MAX 256u
+#define LARGE_MEMORY (16ul * MIB) /* a stack with less has no large buffers */
 
 void vnet_rx_give_locked(struct vnet_pair *p, uint16_t id, struct frame *f)
 {
@@ -24,7 +35,7 @@ void vnet_rx_give_locked(struct vnet_pair *p, uint16_t id, struct frame *f)
     f->len = 0;
     p->rx_frames[id] = f;
     q->desc[id].addr = virt_to_phys(f->data);
-    q->desc[id].len = vnet_rx_room();
+    q->desc[id].len = frame_room(f->frame_class, 0);
     q->desc[id].flags = VIRTQ_DESC_WRITE;
     q->avail->ring[at % q->size] = id;
 }
@@ -36,6 +47,47 @@ void vnet_rx_publish_locked(struct vnet_pair *p)
     p->rx_returned = 0;
 }
 
+static bool wants_large(struct vnet_pair *p)
+{
+    struct netstack *net = p->v->nif.net;
+
+    return p->rx_big >= BIG_ENOUGH && net->mem_max >= LARGE_MEMORY &&
+           atomic_load_relaxed(&net->mem_used) < net->mem_max / 2;
+}
+
+static struct frame *new_buffer(struct vnet_pair *p)
+{
+    struct netstack *net = p->v->nif.net;
+    struct frame *f = NULL;
+
+    if (wants_large(p))
+        f = frame_alloc(net, FRAME_LARGE, 0, FRAME_FOR_CONTROL);
+    return f ? f : frame_alloc(net, FRAME_SMALL, 0, FRAME_FOR_CONTROL);
+}
+
+unsigned vnet_rx_fill_locked(struct vnet_pair *p, unsigned n)
+{
+    struct frame *f;
+
+    for (; n && p->nr_rx < p->rx.size && (f = new_buffer(p)); n--)
+        vnet_rx_give_locked(p, p->nr_rx++, f);
+    return p->nr_rx;
+}
+
+/* A copy of what f holds, for which f would be too large; NULL: it is not. */
+static struct frame *rx_copy(struct vnet_pair *p, struct frame *f,
+                             uint32_t len)
+{
+    struct frame *copy;
+
+    if (f->frame_class == FRAME_SMALL || len > frame_room(FRAME_SMALL, 0))
+        return NULL;
+    copy = frame_alloc(p->v->nif.net, FRAME_SMALL, 0, FRAME_FOR_CONTROL);
+    if (copy)
+        memcpy(frame_append(copy, len), f->data, len);
+    return copy;
+}
+
 /* The next used buffer as a frame with its bytes; NULL: no memory for another
  * in its place, or the ring is broken: its bytes are lost. REQUIRES(rx_lock) */
 static struct frame *rx_take_locked(struct vnet_pair *p)
@@ -43,15 +95,22 @@ static struct frame *rx_take_locked(struct vnet_pair *p)
     struct virtq *q = &p->rx;
     uint16_t at = (uint16_t)(q->last_used++ % q->size);
     uint32_t id = q->used->ring[at].id, len = q->used->ring[at].len;
-    struct frame *f, *fresh;
+    struct frame *f, *copy, *fresh;
 
-    if (id >= q->size || !p->rx_frames[id] || len > vnet_rx_room()) {
+    if (id >= q->size || !p->rx_frames[id] ||
+        len > frame_room(p->rx_frames[id]->frame_class, 0)) {
         vnet_break(p->v, "the device returned a buffer it did not have");
         return NULL;
     }
     f = p->rx_frames[id];
-    fresh = frame_alloc(p->v->nif.net, FRAME_SMALL, 0, FRAME_FOR_CONTROL);
+    copy = rx_copy(p, f, len);
+    fresh = copy && wants_large(p) ? NULL : new_buffer(p);
     vnet_rx_give_locked(p, (uint16_t)id, fresh ? fresh : f);
+    if (copy) {
+        if (fresh)
+            frame_put(f);
+        return copy;
+    }
     if (!fresh) {
         vnet_count(&p->counts.rx_no_memory);
         return NULL;
@@ -89,6 +148,14 @@ static struct frame *rx_join_locked(struct vnet_pair *p, struct frame *first,
     return ok ? head : NULL;
 }
 
+static void note_size(struct vnet_pair *p, bool is_big)
+{
+    if (is_big)
+        p->rx_big = MIN(p->rx_big + BIG_STEP, BIG_MAX);
+    else if (p->rx_big)
+        p->rx_big--;
+}
+
 /* The next packet; NULL: it was dropped. `h`: its header. Sets *is_whole to
  * false when the device has not returned all of it yet. REQUIRES(rx_lock) */
 static struct frame *rx_packet_locked(struct vnet_pair *p, uint16_t nr_used,
@@ -113,6 +180,9 @@ static struct frame *rx_packet_locked(struct vnet_pair *p, uint16_t nr_used,
         *is_whole = false;
         return NULL;
     }
+    note_size(p, h->num_buffers > 1 ||
+                     q->used->ring[q->last_used % q->size].len >
+                         frame_room(FRAME_SMALL, 0));
     f = rx_take_locked(p);
     if (f && (f->len < sizeof(*h) || !h->num_buffers)) {
         vnet_count(&p->counts.rx_bad);
@@ -186,6 +256,8 @@ bool virtio_net_poll(uint32_t pair)
         if (f)
             rx_pass_on(p->v, f, &h);
     }
+    if (unlikely(p->nr_rx < p->rx.size))
+        vnet_rx_fill_locked(p, RX_FILL);
     vnet_rx_publish_locked(p);
     rx_irq_off_locked(p); /* it has interrupted, or will for these */
     spin_unlock(&p->rx_lock);
