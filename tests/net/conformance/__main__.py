@@ -12,6 +12,7 @@ Exit status 1: the guest failed a case.
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import time
@@ -38,6 +39,7 @@ from tests.net.conformance.peer import CASES, Case, Lab
 from tests.net.conformance.wire import CONTROL, FENCE, OUR_MAC, US4, Failure, Wire
 
 START = 60.0
+LONGEST = 5000  # a guest that nobody ends any more ends by itself
 
 
 @contextmanager
@@ -53,6 +55,7 @@ def guest(server: Path, options: list[str]) -> Iterator[subprocess.Popen[str]]:
         "--gateway=10.66.0.1",
         "--gateway=fd66::1",
         "--memory=256M",
+        f"--timeout={LONGEST}",
         *options,
         str(server),
     ]
@@ -228,6 +231,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     args = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the guest is ended too
     with guest(args.server, args.option) as child:
         labs = [Lab(Wire("t0"), "guest")]
         if Path("/sys/class/net/o0").exists():
