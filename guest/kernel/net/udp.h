@@ -82,9 +82,9 @@ ssize_t udp_recv(struct udp_sock *u, struct net_iter *to, uint32_t flags,
 int udp_wish_route(struct udp_sock *u, const struct net_endpoint *dst,
                    const struct udp_wish *w, struct net_route *out)
     __must_check;
-static inline bool udp_wishes_route(const struct udp_wish *w)
+static inline bool udp_wishes_route(const struct udp_wish *wish)
 {
-    return w && (w->nif_index || !addr_is_any(&w->src));
+    return wish && (wish->nif_index || !addr_is_any(&wish->src));
 }
 /* Moves up to `max` datagrams to the end of `to`, as they came, without their
  * headers. 0; -EAGAIN; the socket's error. */
