@@ -469,11 +469,11 @@ static void test_no_memory(void)
     start(0);
     open_plain();
     while (n < 4096 && (hog[n] = frame_alloc(w.net, FRAME_LARGE, 0,
-                                             FRAME_FOR_DATA)) != NULL)
+                                             FRAME_FOR_CONTROL)) != NULL)
         n++;
     CHECK(n && n < 4096);
     while (n && (hog[n] = frame_alloc(w.net, FRAME_SMALL, 0,
-                                      FRAME_FOR_DATA)) != NULL)
+                                      FRAME_FOR_CONTROL)) != NULL)
         n++;
     CHECK_EQ(send_bytes(text, 100), -EAGAIN);
     CHECK(!(tcp_poll(conn) & NET_EV_OUT));
