@@ -237,7 +237,8 @@ static struct frame *join(struct netstack *net, struct frame *parts,
     g->ttl = parts->ttl;
     g->tos = parts->tos;
     g->eth_type = parts->eth_type;
-    g->flags = (uint8_t)((parts->flags & FRAME_BROADCAST) | FRAME_REASSEMBLED);
+    g->flags = (uint8_t)((parts->flags & (FRAME_BROADCAST | FRAME_LOOPED)) |
+                         FRAME_REASSEMBLED);
     while (off < total) {
         uint32_t n = MIN(total - off, frame_room(FRAME_LARGE, 0));
 

@@ -488,6 +488,33 @@ static void test_no_memory(void)
     finish();
 }
 
+/* The longest datagram to ourselves is longer than loopback's MTU: it comes in
+ * fragments, and from our own address. */
+static void test_long_to_ourselves(void)
+{
+    static uint8_t out[UDP_MAX_PAYLOAD], in[UDP_MAX_PAYLOAD];
+    struct net_endpoint to = host_endpoint("::1", 53);
+    struct udp_info info;
+    struct host_iter it;
+    struct udp_sock *u;
+
+    wire_init(&w, 0);
+    u = udp_open("::", 53);
+    for (uint32_t i = 0; i < sizeof(out); i++)
+        out[i] = (uint8_t)(i * 5);
+    host_iter_from(&it, out, sizeof(out));
+    CHECK_EQ(udp_send(u, &(struct udp_send){.from = &it.it,
+                                            .len = sizeof(out), .to = &to}),
+             (ssize_t)sizeof(out));
+    wire_run(&w);
+    CHECK_EQ(net_counter_sum(w.net, NET_REASS_DONE), 1);
+    host_iter_to(&it, in, sizeof(in));
+    CHECK_EQ(udp_recv(u, &it.it, 0, &info), (ssize_t)sizeof(in));
+    CHECK(memcmp(in, out, sizeof(in)) == 0);
+    udp_close(u);
+    wire_done(&w);
+}
+
 /* A lease of an address that no host can have is none. */
 static void test_lease(void)
 {
@@ -525,6 +552,7 @@ static const struct script_test tests[] = {
     {"route slots", test_route_slots},
     {"no memory", test_no_memory},
     {"lease", test_lease},
+    {"long datagram to ourselves", test_long_to_ourselves},
 };
 
 int main(int argc, char **argv)
