@@ -341,6 +341,7 @@ int dhcp_start(struct netif *nif, const char *hostname,
     if (!d->sock)
         goto err_free;
     d->sock->s.bound_nif = nif->index;
+    d->sock->takes_all = true;
     d->sock->s.owner = d;
     d->sock->s.hooks = &dhcp_hooks;
     err = udp_bind(d->sock, &at);

@@ -28,6 +28,7 @@ struct udp_sock {
      * the next datagram is likely to be the same. */
     struct net_addr ok_src, ok_dst;
     uint32_t ok_nif, ok_gen;
+    bool takes_all; /* DHCP: servers may answer to an address not yet ours */
     bool may_broadcast, must_not_fragment, multicast_loop;
     bool is_read_shut, is_write_shut;
     uint8_t multicast_ttl;

@@ -10,7 +10,7 @@ static bool may_come(struct udp_sock *u, struct frame *f)
 {
     uint32_t gen = atomic_load_acquire(&u->s.net->routes->gen);
 
-    if (f->flags & FRAME_LOOPED)
+    if (u->takes_all || (f->flags & FRAME_LOOPED))
         return true;
     if (u->ok_gen == gen && u->ok_nif == f->nif->index &&
         addr_equal(&u->ok_src, &f->src) && addr_equal(&u->ok_dst, &f->dst))

@@ -617,6 +617,10 @@ static void dhcp_answer(const struct wire_packet *p, uint32_t type,
     ip[9] = 17;
     wire_put32(ip + 12, 0x0a0000fe);
     wire_put32(ip + 16, 0xffffffff);
+    if (type == DHCP_OFFER) { /* some send to the address that is not ours */
+        memcpy(b, w.nif.mac, 6);
+        wire_put32(ip + 16, addr);
+    }
     csum_store(ip + 10, csum_add(0, ip, 20));
     wire_put(&w, b, 14 + 328);
 }
