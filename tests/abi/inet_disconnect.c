@@ -30,6 +30,14 @@ static void from_connected(int family)
     MUST(write(peer, "x", 1));
     E(recv(s[0], &c, 1, 0));
     names(s[0]);
+    close(peer);
+    SECTION("an error that nobody took is forgotten");
+    E(connect(s[0], &unspec, sizeof(unspec)));
+    E(connect(s[0], (void *)&a, len));
+    peer = (int)MUST(accept(l, NULL, NULL));
+    so_error(s[0]);
+    MUST(write(peer, "y", 1));
+    E(recv(s[0], &c, 1, 0));
     E(connect(s[0], &unspec, sizeof(unspec)));
     E(connect(s[0], &unspec, sizeof(unspec)));
     E(listen(s[0], 3));

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * proc_net_stat.c: /proc/net: counters of protocols, sockets of IPv6,
- * neighbours, IPv6 routes (man 5 proc). Columns that nothing counts here are left out: those
- * who read these files go by the names in the first line.
+ * neighbours, IPv6 routes (man 5 proc). Columns that nothing counts here are
+ * left out: those who read these files go by the names in the first line.
  *
  * Locks: conf_lock while one entry is copied.
  */

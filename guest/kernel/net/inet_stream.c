@@ -6,6 +6,7 @@
 #include "net/inet_sock.h"
 
 #include "fs/events.h"
+#include "lib/printk.h"
 #include "linux/task.h"
 #include "net/kernel.h"
 #include "net/port.h"
@@ -18,7 +19,18 @@ static uint8_t tcp_state_now(struct inet_sock *i)
 
 /* ---- connect ---- */
 
-/* A connection that did not come about leaves no names but a bound one. */
+/* Is the handshake going on? Looks at what has come first. */
+static bool is_shaking(struct inet_sock *i)
+{
+    uint8_t state;
+
+    (void)inet_events(i);
+    state = tcp_state_now(i);
+    return state == TCP_SYN_SENT || state == TCP_SYN_RECV;
+}
+
+/* A connection that did not come about leaves no names but a bound one. The
+ * socket is in no table of connections: those are found by the names. */
 static void forget_names(struct inet_sock *i)
 {
     struct net_addr any = inet_is_v6(i) ? (struct net_addr){.q = {0, 0}}
@@ -27,6 +39,7 @@ static void forget_names(struct inet_sock *i)
     struct net_sock *ns = i->ns;
 
     sock_lock(ns);
+    assert(i->tcp->state == TCP_CLOSE);
     if (ns->is_bound)
         any = ns->local.addr;
     if (ns->port_link) {
@@ -38,19 +51,22 @@ static void forget_names(struct inet_sock *i)
     sock_unlock(ns);
 }
 
-/* The handshake is over: how? REQUIRES(write_lock) */
+/* The handshake is over: how? Only the state tells; an error may be of what
+ * came later. REQUIRES(write_lock) */
 static int connect_result(struct inet_sock *i)
 {
-    uint8_t state = tcp_state_now(i);
-    int err = sock_take_error(i->ns);
+    int err;
 
-    if (err || (state == TCP_CLOSE && !i->tcp->was_open)) {
-        i->state = INET_UNCONNECTED;
-        forget_names(i);
-        return err ? -err : -ECONNABORTED;
+    if (i->state == INET_CONNECTED) /* another thread has told it */
+        return -EISCONN;
+    if (tcp_state_now(i) != TCP_CLOSE) {
+        i->state = INET_CONNECTED;
+        return 0;
     }
-    i->state = INET_CONNECTED;
-    return 0;
+    err = sock_take_error(i->ns);
+    i->state = INET_UNCONNECTED;
+    forget_names(i);
+    return err ? -err : -ECONNABORTED;
 }
 
 /* REQUIRES(write_lock), given up while waiting */
@@ -59,9 +75,8 @@ static int connect_wait(struct inet_sock *i, nsec_t deadline)
     int err;
 
     mutex_unlock(&i->write_lock);
-    err = wait_event(&i->write_wait,
-                     inet_events(i) & (NET_EV_OUT | NET_EV_ERR | NET_EV_HUP),
-                     WAIT_INTERRUPTIBLE, deadline);
+    err = wait_event(&i->write_wait, !is_shaking(i), WAIT_INTERRUPTIBLE,
+                     deadline);
     mutex_lock(&i->write_lock);
     if (err == -ETIMEDOUT)
         return -EINPROGRESS;
@@ -116,16 +131,12 @@ int inet_stream_connect(struct socket *s, const struct socket_addr *addr,
     else
         err = is_first ? start_connect(i, addr) : -EALREADY;
     if (err == -EINPROGRESS || err == -EALREADY) {
-        bool is_open = (inet_events(i) &
-                        (NET_EV_OUT | NET_EV_ERR | NET_EV_HUP)) != 0;
+        bool is_over = !is_shaking(i);
 
-        if (!is_open && !nonblock)
-            is_open = (err = connect_wait(i, deadline)) == 0;
-        /* Another thread may have told the result meanwhile. */
-        if (is_open && i->state == INET_CONNECTING && !(is_first && nonblock))
+        if (!is_over && !nonblock)
+            is_over = (err = connect_wait(i, deadline)) == 0;
+        if (is_over && !(is_first && nonblock))
             err = connect_result(i);
-        else if (is_open && i->state == INET_CONNECTED)
-            err = -EISCONN;
     }
     mutex_unlock(&i->write_lock);
     return err;

@@ -234,6 +234,7 @@ static int connect_locked(struct tcp_conn *c,
         return -ENETUNREACH;
     tcp_drain(c); /* nothing of an earlier connection may stay */
     tcp_clear(c);
+    sock_set_error(&c->s, 0);
     err = route_find(net, &remote->addr,
                      c->s.is_bound ? &c->s.local.addr : NULL,
                      remote->scope ? remote->scope : c->s.bound_nif,
