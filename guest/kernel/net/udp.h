@@ -78,10 +78,10 @@ uint32_t udp_next_len(struct udp_sock *u);
 ssize_t udp_send(struct udp_sock *u, const struct udp_send *m);
 ssize_t udp_recv(struct udp_sock *u, struct net_iter *to, uint32_t flags,
                  struct udp_info *info);
-/* The way to dst from where `w` says. -EINVAL, IPv4 -ENETUNREACH: not an
+/* The way to dst from where `wish` says. -EINVAL, IPv4 -ENETUNREACH: not an
  * address of ours, or of the other family. REQUIRES(s.lock) */
 int udp_wish_route(struct udp_sock *u, const struct net_endpoint *dst,
-                   const struct udp_wish *w, struct net_route *out)
+                   const struct udp_wish *wish, struct net_route *out)
     __must_check;
 static inline bool udp_wishes_route(const struct udp_wish *wish)
 {

@@ -459,7 +459,8 @@ static void test_route_slots(void)
     wire_done(&w);
 }
 
-/* No memory and nothing in flight: no acknowledgement will wake the writer. */
+/* No memory at all, not even what is kept for control, and nothing in flight:
+ * no acknowledgement will wake the writer. */
 static void test_no_memory(void)
 {
     struct frame *hog[4096];
