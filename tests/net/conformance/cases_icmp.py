@@ -211,6 +211,7 @@ def pmtu(lab: Lab) -> None:
     while p.maybe(0):
         pass
     lab.wire.send(retarget(too_big(p, 0, 1300), p))
+    p.sync()  # a tail loss probe may have been under way
     sizes = sizes_until(p, 8000)
     head = 72 if lab.v6 else 52
     require(max(sizes) <= 1300 - head, f"segments of {sizes} bytes on a path of 1300")
