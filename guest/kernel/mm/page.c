@@ -28,6 +28,9 @@
 extern uint64_t boot_pdpt_direct[];
 
 #define MAX_HOLES 3
+/* page_is_short: a sixteenth, at most 16 MiB */
+#define RESERVE_SHARE 16u
+#define RESERVE_MAX_PAGES (16 * MIB / PAGE_SIZE)
 #define PENDING_PAGES 64u /* to drop for one failed allocation */
 
 struct section {
@@ -316,6 +319,16 @@ static bool may_reclaim(uint32_t flags)
         return true;
     atomic_store_relaxed(&is_reclaim_wanted, true);
     return false;
+}
+
+bool page_is_short(void)
+{
+    uint64_t reserve = MIN(total_pages / RESERVE_SHARE, RESERVE_MAX_PAGES);
+
+    if (likely(atomic_load_relaxed(&free_pages) + table_nr_free() >= reserve))
+        return false;
+    atomic_store_relaxed(&is_reclaim_wanted, true);
+    return true;
 }
 
 void page_reclaim_pending(void)

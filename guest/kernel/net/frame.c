@@ -91,7 +91,8 @@ static struct frame *frame_new(struct netstack *net, enum frame_class c,
                                            : net->mem_max;
     struct frame *f;
 
-    if (atomic_add(&net->mem_used, bytes) > limit)
+    if (atomic_add(&net->mem_used, bytes) > limit ||
+        (use == FRAME_FOR_DATA && net_is_short(net)))
         goto err;
     f = kmalloc(bytes);
     if (!f)

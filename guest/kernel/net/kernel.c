@@ -113,6 +113,11 @@ static uint32_t env_cpu(struct net_env *e)
     return this_cpu()->id;
 }
 
+static bool env_is_short(struct net_env *e)
+{
+    return page_is_short();
+}
+
 static void timer_fired(struct timer *t)
 {
     struct net_kernel_cpu *k = t->arg;
@@ -379,7 +384,7 @@ static int make_stack(struct netstack **out)
     struct memory_stats m;
 
     state.env = (struct net_env){env_now, env_random, env_cpu, env_arm,
-                                 env_deferred};
+                                 env_deferred, env_is_short};
     for (unsigned i = 0; i < MAX_CPUS; i++) {
         timer_init(&state.cpus[i].timer, timer_fired, &state.cpus[i]);
         timer_init(&state.cpus[i].watch, watch_fired, &state.cpus[i]);

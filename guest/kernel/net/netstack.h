@@ -61,6 +61,8 @@ struct net_env {
     /* Output waits on this CPU, since its last softwork: it wants one soon
      * (flush_by), also if no thread blocks. NULL: `arm` is called. */
     void (*deferred)(struct net_env *e, uint32_t cpu);
+    /* Memory is short: no new data, no new connections. May be NULL. */
+    bool (*is_short)(struct net_env *e);
 };
 
 /* What is counted; the names are in netstack.c. */
@@ -140,6 +142,11 @@ static inline nsec_t net_now(struct netstack *net)
 static inline struct net_cpu *net_this_cpu(struct netstack *net)
 {
     return &net->cpus[net->env->cpu(net->env)];
+}
+
+static inline bool net_is_short(struct netstack *net)
+{
+    return net->env->is_short && net->env->is_short(net->env);
 }
 
 static inline void net_count(struct netstack *net, enum net_counter c)

@@ -179,7 +179,8 @@ static bool queue_is_full(struct netstack *net, struct tcp_conn *listener)
 {
     const struct tcp_accept *q = listener->accept;
 
-    if (atomic_load_relaxed(&net->tcp->nr_conns) >= net->conns_max) {
+    if (atomic_load_relaxed(&net->tcp->nr_conns) >= net->conns_max ||
+        net_is_short(net)) {
         net_count(net, NET_TCP_CONNS_FULL);
         return true;
     }
