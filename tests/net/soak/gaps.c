@@ -1,18 +1,30 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * One thread per CPU sleeps a millisecond at a time and notes when it woke up
- * much later: then the machine ran somebody else, or was stopped.
+ * When did the machine run somebody else, or nobody?
+ *
+ * - One thread per CPU sleeps a millisecond at a time and notes when it woke up
+ *   much later: the machine was stopped, or we were.
+ * - A thread that only sleeps is let in at once even where others have all of
+ *   the CPU, but QEMU works. So one more thread looks how long each thread of
+ *   the watched processes waited for a CPU although it could have run: the
+ *   second number of /proc/PID/task/TID/schedstat, which grows when the wait
+ *   is over.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "load.h"
 
 #define GAP_MIN (20 * 1000000ll)
 #define KEEP 8192u
+#define THREADS_MAX 64u
+#define SAMPLE_NS (10 * 1000000l)
 
 static struct {
     pthread_mutex_t lock;
@@ -58,6 +70,75 @@ static void *watch(void *arg)
         last = now;
     }
     return NULL;
+}
+
+struct waiter {
+    int tid;
+    nsec_t waited;
+};
+
+/* The thread's place in the table, made when it is new; NULL: it is full. */
+static struct waiter *waiter_of(struct waiter *table, int tid)
+{
+    for (unsigned i = 0; i < THREADS_MAX; i++) {
+        if (table[i].tid == tid || !table[i].tid)
+            return &table[i];
+    }
+    return NULL;
+}
+
+static void sample(int pid, int tid, struct waiter *w)
+{
+    unsigned long long ran, waited;
+    char path[64];
+    nsec_t now;
+    FILE *in;
+
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/schedstat", pid, tid);
+    in = fopen(path, "r");
+    if (!in)
+        return; /* it has ended */
+    if (fscanf(in, "%llu %llu", &ran, &waited) == 2) {
+        now = now_ns();
+        if (w->tid == tid)
+            gaps_note(now - ((nsec_t)waited - w->waited), now);
+        *w = (struct waiter){tid, (nsec_t)waited};
+    }
+    fclose(in);
+}
+
+static void *watch_process(void *arg)
+{
+    struct waiter table[THREADS_MAX] = {{0, 0}};
+    int pid = (int)(long)arg;
+    char path[64];
+
+    snprintf(path, sizeof(path), "/proc/%d/task", pid);
+    for (;;) {
+        struct timespec rest = {0, SAMPLE_NS};
+        DIR *tasks = opendir(path);
+        struct dirent *e;
+
+        while (tasks && (e = readdir(tasks)) != NULL) {
+            int tid = atoi(e->d_name);
+            struct waiter *w = tid ? waiter_of(table, tid) : NULL;
+
+            if (w)
+                sample(pid, tid, w);
+        }
+        if (!tasks)
+            return NULL;
+        closedir(tasks);
+        nanosleep(&rest, NULL);
+    }
+}
+
+void gaps_watch(int pid)
+{
+    pthread_t t;
+
+    if (pthread_create(&t, NULL, watch_process, (void *)(long)pid) != 0)
+        abort();
 }
 
 void gaps_start(void)

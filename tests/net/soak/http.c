@@ -68,13 +68,11 @@ static enum verdict take(struct slot *s, const char *data, size_t n,
             memcmp(s->buf + s->buf_len - 4, "\r\n\r\n", 4) == 0)
             v = look_at_header(s, kind, why);
     }
-    if (!n)
+    if (!n || v == WRONG)
         return v;
     *kind = ERR_EXTRA;
     snprintf(why, 128, "%zu bytes more than were to come", n);
     if (v == COMPLETE || (v == MORE && n > s->file->len - s->done))
-        return WRONG;
-    if (v == WRONG)
         return WRONG;
     *kind = ERR_BODY;
     snprintf(why, 128, "bytes of %s from %zu on are wrong", s->file->name,

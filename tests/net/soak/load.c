@@ -13,6 +13,7 @@
  * opening=N              mode=hold: asked at a time (default 128)
  * count=N, seconds=S     how much (either or both)
  * source=ADDR            bind to it; repeated, used in turn
+ * watch=PID              the process that runs the guest: see gaps.c
  * limit=MS               a longer request is a stall (default 1000)
  * patience=S             an even longer one is an error (default 30)
  *
@@ -299,6 +300,8 @@ static void set_option(char *arg)
         opt.count = strtoull(value, NULL, 10);
     else if (strcmp(arg, "seconds") == 0)
         opt.seconds = atof(value);
+    else if (strcmp(arg, "watch") == 0)
+        opt.watched = atoi(value);
     else if (strcmp(arg, "limit") == 0)
         opt.limit = atoll(value) * 1000000;
     else if (strcmp(arg, "patience") == 0)
@@ -342,6 +345,8 @@ int main(int argc, char **argv)
     for (unsigned i = 0; i < opt.slots; i++)
         run.slots[i].number = i;
     gaps_start();
+    if (opt.watched)
+        gaps_watch(opt.watched);
     run.started = now_ns();
     run.finish_by = run.started + (nsec_t)(opt.seconds * SECOND);
     if (opt.mode == MODE_HOLD)

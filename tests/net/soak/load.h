@@ -8,8 +8,8 @@
  * - An error is never repeated away: it is counted by kind, the first ones are
  *   told on stderr, and the status of the program is 1.
  * - A request longer than the limit is a stall. The machine may have been busy
- *   with others, so gaps.c notes when threads that only sleep did not get
- *   their CPU; both the whole time and the time net of these gaps are told.
+ *   with others, so gaps.c notes when we, or the process that runs the guest,
+ *   did not get a CPU; the whole time and the time net of that are told.
  *
  * load.c     options, the loop, the report
  * conn.c     slots: connect, send, receive, close
@@ -50,6 +50,7 @@ struct options {
     enum closer closer;
     bool is_redis;
     unsigned slots, opening, pipeline, value_max;
+    int watched;     /* the process that runs the guest, 0: none */
     uint64_t count;  /* requests; 0: as many as there is time for */
     double seconds;  /* 0: until count */
     nsec_t limit;    /* a stall is longer */
@@ -100,6 +101,8 @@ extern const struct protocol http_protocol, redis_protocol;
 /* gaps.c */
 nsec_t now_ns(void);
 void gaps_start(void);
+/* Waits of this process's threads for a CPU are gaps as well. */
+void gaps_watch(int pid);
 void gaps_note(nsec_t from, nsec_t to);
 /* How much of this time the machine did not run us, on any of its CPUs. */
 nsec_t gaps_within(nsec_t from, nsec_t to);
