@@ -79,8 +79,9 @@ def iperf3(reach: Reach, port: int = 5201) -> None:
         if done.returncode or "error" in said:
             raise Broken(f"iperf3 {more}: {said.get('error', done.returncode)}")
         total = said["end"]["sum"] if "-u" in more else said["end"]["sum_received"]
-        # iperf3 stops counting when the sender says it is done, not at the last byte.
-        wanted = (400 << 10) * 0.9 if "-u" in more else (60 << 20) * 0.7
+        # iperf3 stops counting when the sender says it is done, not at the last
+        # byte: what is on its way in several connections through QEMU is not little.
+        wanted = (400 << 10) * 0.9 if "-u" in more else (60 << 20) * 0.3
         if total["bytes"] < wanted:
             raise Broken(f"iperf3 {more}: {total['bytes']} bytes arrived")
         if total.get("lost_percent", 0) > 10:
