@@ -54,6 +54,7 @@ if sys.argv[3]:
     sys.exit(s.recv(1) == b"")
 """
 IDLE_S = 60
+WRK_S = 5
 HOLD = """
 import socket, sys, time
 s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)
@@ -189,7 +190,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def wrk_load(network: str, host: str, port: int) -> dict[str, float]:
-    out = load(network, ["wrk", "-t", "1", "-c", "30", "-d", "5s", f"http://{host}:{port}/"])
+    out = load(network, ["wrk", "-t", "1", "-c", "30", "-d", f"{WRK_S}s", f"http://{host}:{port}/"])
     found = re.search(r"Requests/sec:\s*([0-9.]+)", out)
     if not found or "Non-2xx" in out or "Socket errors" in out:
         raise BenchError(f"wrk: {out}")
@@ -340,6 +341,7 @@ class Bench:
         self.accel = accel
         self.extra = extra
         self.servers = servers(scratch)
+        self.counts: dict[str, float] = {}  # per request, of the last guest
 
     def image(self, name: str) -> str:
         server = self.servers[name]
@@ -375,7 +377,9 @@ class Bench:
         with running(command, self.scratch / f"{name}.guest.log") as machine:
             wait_for_port(where, host, port, machine, "PING\r\n" if row.user_net else "")
             figures = row.load(where, host, port)
-        cycles = per_request(self.scratch / f"{name}.guest.log", row).get("network cycles")
+        requests = row.requests or round(figures.get("requests/s", 0) * WRK_S)
+        self.counts = per_request(self.scratch / f"{name}.guest.log", requests)
+        cycles = self.counts.get("network cycles")
         return figures | ({"cycles": cycles} if cycles else {})
 
     def host(self, name: str, row: Row) -> dict[str, float]:
@@ -394,7 +398,7 @@ class Bench:
         places = [("guest", self.guest)]
         if on_host and not row.user_net and not row.guest_only:
             places.append(("host", self.host))
-        for _ in range(count):
+        for _ in range(1 if row.load is idle_load else count):
             for place, run in places:
                 figures = run(row.server, row)
                 have = best.setdefault(place, figures)
@@ -424,13 +428,13 @@ def needs() -> None:
         s.bind(("127.0.0.1", USER_PORT))
 
 
-def per_request(log: Path, row: Row) -> dict[str, float]:
+def per_request(log: Path, requests: int) -> dict[str, float]:
     """The guest's counters, from the line `capstan run --stats` ends with."""
     found = re.findall(r"capstan: stats: (.*)", log.read_text(errors="replace"))
-    if not found or not row.requests:
+    if not found or not requests:
         return {}
     counts = re.findall(r"([A-Za-z ]+) ([0-9]+)", found[-1])
-    return {what.strip(): int(n) / row.requests for what, n in counts if int(n)}
+    return {what.strip(): int(n) / requests for what, n in counts if int(n)}
 
 
 def show(name: str, best: dict[str, dict[str, float]]) -> None:
@@ -471,9 +475,8 @@ def main() -> int:
                     raise
                 show(name, results[name])
                 if "--stats" in args.run_option:
-                    log = Path(scratch) / f"{ROWS[name].server}.guest.log"
-                    counts = per_request(log, ROWS[name]).items()
-                    print("  per request: " + ", ".join(f"{k} {v:.3f}" for k, v in counts))
+                    counts = ", ".join(f"{k} {v:.3f}" for k, v in bench.counts.items())
+                    print(f"  per request: {counts}")
     except (BenchError, OSError, subprocess.TimeoutExpired) as error:
         print(f"bench/net.py: {error}", file=sys.stderr)
         return 1
