@@ -57,8 +57,6 @@ static int take_piece(struct tcp_conn *c, uint32_t want, struct piece *p)
         k = FRAME_SMALL;
         p->f = frame_alloc(c->s.net, k, 0, FRAME_FOR_DATA);
     }
-    if (!p->f && c->snd_end == c->snd_una) /* nothing would wake the sender */
-        p->f = frame_alloc(c->s.net, k, 0, FRAME_FOR_CONTROL);
     if (!p->f)
         return -ENOBUFS;
     p->at = p->f->data;
