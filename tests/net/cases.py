@@ -161,7 +161,7 @@ CHECKS: Mapping[str, Callable[[Reach, Guest, int], None]] = {
     "dns": _simple(dns_checks.dns),
     "echo": _simple(stream_checks.echo),
     "echo_udp": _simple(stream_checks.echo_udp),
-    "iperf3": _simple(stream_checks.iperf3),
+    "iperf3": lambda reach, machine, _port: stream_checks.iperf3(reach, machine),
 }
 
 

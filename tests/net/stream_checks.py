@@ -64,7 +64,7 @@ def echo_udp(reach: Reach, port: int = 7) -> None:
                 raise Broken(f"UDP echo of {size} bytes: {len(got)} bytes, or different ones")
 
 
-def iperf3(reach: Reach, port: int = 5201) -> None:
+def iperf3(reach: Reach, machine: Guest, port: int = 5201) -> None:
     """TCP and UDP, each way; every byte is counted at both ends."""
     address, host_port = reach.where(port)
     base = ["iperf3", "-c", address, "-p", str(host_port), "-J"]
@@ -74,6 +74,9 @@ def iperf3(reach: Reach, port: int = 5201) -> None:
     datagrams = ["-u", "-b", "4M", "-l", "1400", "-n", "400K"]
     for more in (["-n", "60M"], ["-n", "60M", "-R"], ["-n", "60M", "-P", "4"], datagrams,
                  [*datagrams, "-R"]):  # fmt: skip
+        # For each test the server makes its listening socket anew: who comes too early is reset.
+        number = machine.output().count("Accepted connection") + 1
+        machine.wait_for_text(f"Server listening on {port} (test #{number})", 30)
         done = subprocess.run([*base, *more], capture_output=True, timeout=60, check=False)
         said = json.loads(done.stdout)
         if done.returncode or "error" in said:
