@@ -324,7 +324,12 @@ def _tap(common: _Common, mac: str, name: str, interfaces: Collection[str]) -> N
     host_ip = None
     ip, gateway = common.ip, common.gateway
     if not name:
-        number = next(n for n in range(256) if f"capstan{n}" not in interfaces)
+        number = next((n for n in range(256) if f"capstan{n}" not in interfaces), None)
+        if number is None:
+            raise UsageError(
+                "--net tap: capstan0 to capstan255 are all in use",
+                hint="name a tap: --net tap=NAME",
+            )
         name = f"capstan{number}"
         if not ip:
             host_ip = f"10.77.{number}.1/24"

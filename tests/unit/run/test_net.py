@@ -285,3 +285,9 @@ def test_a_tap_of_one_queue_stays_one(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert "multi_queue" in str(caught.value.hint)
     flags.write_text("0x1102\n")
     assert tap.is_multi_queue("mine") is True
+
+
+def test_no_name_is_left_for_a_tap() -> None:
+    taken = {f"capstan{n}" for n in range(256)}
+    with pytest.raises(UsageError, match="all in use"):
+        net.plan(NetOptions(net="tap"), RunConfig(("/x",)), taken, ENTROPY)
