@@ -16,6 +16,8 @@
 
 #define TICK_NS (500 * NSEC_PER_SEC / 1000)
 #define SYN_ACK_RETRIES 5u
+#define FLOOD_RETRIES 2u
+#define SYN_ACKS_PER_TICK 128u /* more at once would push out other packets */
 #define COOKIE_VALID_NS (180 * NSEC_PER_SEC)
 
 static void halves_timer(struct net_timer *timer);
@@ -113,34 +115,47 @@ static uint32_t ts_of(struct netstack *net, const struct tcp_birth *b)
     return tcp_now_ms(net) + tcp_ts_offset(net, &b->local, &b->remote);
 }
 
+/* What is due in one bucket; *left: how many SYN-ACKs may still go. */
+static void tick_bucket(struct tcp_half_table *t, uint32_t i, uint32_t *left)
+{
+    /* In a flood most are nobody's: they go sooner, as on Linux. */
+    uint32_t max = t->nr > HALF_MAX / 2 ? FLOOD_RETRIES : SYN_ACK_RETRIES;
+    struct tcp_half **link = &t->buckets[i], *h;
+    nsec_t now = net_now(t->net);
+
+    while ((h = *link) != NULL) {
+        if (h->at <= now && h->retries >= max) {
+            remove_locked(t, link);
+            continue;
+        }
+        if (h->at <= now && *left) {
+            (*left)--;
+            h->retries++;
+            h->at = now + (NSEC_PER_SEC << h->retries);
+            send_syn_ack(t->net, &h->b, ts_of(t->net, &h->b));
+        }
+        link = &h->next;
+    }
+}
+
 static void halves_timer(struct net_timer *timer)
 {
     struct tcp_half_table *t = container_of(timer, struct tcp_half_table,
                                             timer);
-    nsec_t now = net_now(t->net);
+    uint32_t left = SYN_ACKS_PER_TICK, first;
 
     spin_lock(&t->lock);
+    first = t->next_bucket;
     for (uint32_t i = 0; i < HALF_BUCKETS; i++) {
-        struct tcp_half **link = &t->buckets[i], *h;
+        uint32_t bucket = (first + i) % HALF_BUCKETS;
 
-        while ((h = *link) != NULL) {
-            if (h->at > now) {
-                link = &h->next;
-                continue;
-            }
-            if (h->retries >= SYN_ACK_RETRIES) {
-                remove_locked(t, link);
-                continue;
-            }
-            h->retries++;
-            h->at = now + (NSEC_PER_SEC << h->retries);
-            send_syn_ack(t->net, &h->b, ts_of(t->net, &h->b));
-            link = &h->next;
-        }
+        tick_bucket(t, bucket, &left);
+        if (left)
+            t->next_bucket = bucket; /* where to begin next time */
     }
     t->timer_pending = t->nr != 0;
     if (t->timer_pending)
-        net_arm(t->net, &t->timer, now + TICK_NS);
+        net_arm(t->net, &t->timer, net_now(t->net) + TICK_NS);
     spin_unlock(&t->lock);
 }
 
@@ -354,6 +369,10 @@ static void listener_input(struct netstack *net, struct frame *f,
         sock_put(s);
         if (tcp_hash_give(net, f))
             return;
+        /* Data that overtook the acknowledgement of a cookie, or whose
+         * acknowledgement was lost: what opens the connection comes again. */
+        if (in->len && cookies_are_out(net))
+            goto drop;
         goto reset;
     }
     sock_put(s);

@@ -245,6 +245,22 @@ static bool peer_read(struct sim *s, struct peer *p)
     return true;
 }
 
+/* On a bad line even three questions for a neighbour's link address may be
+ * lost; connect says so, as on Linux. Then the program calls again. */
+static bool call_again(struct sim *s, struct peer *p)
+{
+    struct tcp_conn *c = p->c;
+
+    if (p->side || c->state != TCP_CLOSE || c->was_open ||
+        atomic_load_relaxed(&c->s.error) != EHOSTUNREACH)
+        return false;
+    CHECK_EQ(p->sent, 0);
+    c->s.hooks = NULL;
+    tcp_close(c, false);
+    start_client(s, p->flow / 2);
+    return true;
+}
+
 /* A program with an event loop; true: it did something. */
 static bool run_peer(struct sim *s, struct peer *p)
 {
@@ -254,6 +270,8 @@ static bool run_peer(struct sim *s, struct peer *p)
     if (!p->c || p->is_closed || !p->is_awake)
         return false;
     bits = tcp_poll(p->c);
+    if (call_again(s, p))
+        return true;
     if (p->c->state == TCP_SYN_SENT) {
         p->is_awake = false;
         return false;

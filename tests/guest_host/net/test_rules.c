@@ -13,6 +13,7 @@
 #include "net/neigh.h"
 #include "net/port.h"
 #include "net/reass.h"
+#include "net/tcp_listen.h"
 #include "net/udp.h"
 
 #include <errno.h>
@@ -381,6 +382,36 @@ static void test_challenges(void)
     finish();
 }
 
+/* Thousands of half-open connections do not repeat their SYN-ACKs at once, and
+ * are forgotten sooner than a few would be. */
+static void test_flood_repeats(void)
+{
+    struct seg s, r;
+    uint32_t total = 0;
+
+    start(0);
+    for (uint32_t i = 0; i < 5000; i++) {
+        s = seg(TCP_SYN, 1, 0, 0);
+        s.sport = (uint16_t)(1024 + i);
+        wire_put_seg(&w, &s);
+        CHECK(wire_get_seg(&w, &r));
+    }
+    for (uint32_t i = 0; i < 300; i++) {
+        uint32_t n = 0;
+
+        wire_wait(&w, NSEC_PER_SEC / 2);
+        while (wire_get_seg(&w, &r))
+            n++;
+        CHECK(n <= 300);
+        total += n;
+        if (i == 100)
+            CHECK(w.net->tcp->halves->nr <= HALF_MAX / 2);
+    }
+    CHECK(total > 4096);
+    CHECK_EQ(w.net->tcp->halves->nr, 0);
+    finish();
+}
+
 /* A host that begins anew while the old handshake waits. */
 static void test_half_open_anew(void)
 {
@@ -549,6 +580,7 @@ static const struct script_test tests[] = {
     {"long ping", test_long_ping},
     {"challenges", test_challenges},
     {"half open, anew", test_half_open_anew},
+    {"flood: repeats", test_flood_repeats},
     {"closed window", test_closed_window},
     {"route slots", test_route_slots},
     {"no memory", test_no_memory},

@@ -118,6 +118,8 @@ def run_cases(labs: list[Lab], only: str, is_long: bool) -> int:
             name = one.name + (" (IPv6)" if v6 and len(one.families) > 1 else "")
             start = time.monotonic()
             results = [run_one(lab, one, v6) for lab in labs]
+            if lost := labs[0].wire.lost():
+                print(f"    the tester had no room for {lost} frames", flush=True)
             words = "  ".join(
                 f"{lab.name} {'FAILED' if r else 'ok'}"
                 for lab, r in zip(labs, results, strict=True)

@@ -30,7 +30,8 @@ from scapy.packet import Packet, Raw
 from tests.net.conformance.client import CLIENT
 
 logging.getLogger("scapy.runtime").setLevel(logging.ERROR)
-SOL_PACKET, PACKET_VNET_HDR, PACKET_IGNORE_OUTGOING = 263, 15, 23
+SOL_PACKET, PACKET_STATISTICS, PACKET_VNET_HDR, PACKET_IGNORE_OUTGOING = 263, 6, 15, 23
+SO_RCVBUFFORCE, SO_TIMESTAMPNS = 33, 35
 VNET_HEADER = struct.Struct("<BBHHHH")
 NEEDS_CSUM = 1
 OUR_MAC = "02:66:00:00:00:01"
@@ -70,7 +71,7 @@ class Frame:
     data: bytes
     packet: Packet
     gso_size: int
-    at: float
+    at: float  # when the interface had it, by the clock of the day
 
 
 def complete(header: tuple[int, ...], data: bytes) -> bytes:
@@ -129,9 +130,15 @@ class Wire:
         self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
         self.socket.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
         self.socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 20)
+        self.socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        # After a flood thousands of SYN-ACKs come at once, and again some seconds later.
+        self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
         self.socket.bind((self.interface, 0))
         self.fences = 0
+
+    def lost(self) -> int:
+        """How many frames this end had no room for, since it was asked last."""
+        return int(struct.unpack("II", self.socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))[1])
 
     def send_bytes(self, data: bytes) -> None:
         """A frame as it is."""
@@ -167,7 +174,8 @@ class Wire:
         """Takes what comes within `seconds`, at least one frame; False: none came."""
         if not select.select([self.socket], [], [], max(seconds, 0))[0]:
             return False
-        data = self.socket.recv(70000)
+        data, extra, _, _ = self.socket.recvmsg(70000, 64)
+        seconds, nanoseconds = struct.unpack("qq", extra[0][2])
         if data[22:24] == b"\x08\0" and data[40] == FLOODERS:
             return True
         header = VNET_HEADER.unpack_from(data)
@@ -175,7 +183,9 @@ class Wire:
         require(header[1] or sums_are_right(data), f"a frame has a wrong checksum: {data.hex()}")
         packet = Ether(data)
         if not self._answer(packet):
-            self.inbox.append(Frame(data, packet, header[3] if header[1] else 0, time.monotonic()))
+            self.inbox.append(
+                Frame(data, packet, header[3] if header[1] else 0, seconds + nanoseconds / 1e9)
+            )
         return True
 
     def take(self, wanted: Callable[[Packet], object], seconds: float = WAIT) -> Frame | None:
