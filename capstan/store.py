@@ -262,12 +262,14 @@ class Store:
         fs.atomic_symlink(link, f"{up}/objects/{digest}")
 
     def _link(self, name: ImageRef) -> Path:
-        return self.images / name.name.replace("/", "+") / name.tag
+        return self.images / name.repository.replace("/", "+") / name.tag
 
     def _names(self) -> Iterator[tuple[ImageRef, Path]]:
         for link in self.images.glob("*/*"):
             if link.is_symlink():
-                yield ImageRef(link.parent.name.replace("+", "/"), link.name), link
+                parsed = ref.try_parse(f"{link.parent.name.replace('+', '/')}:{link.name}")
+                if parsed is not None:
+                    yield parsed, link
 
     def _links(self, folder: Path) -> Sequence[Path]:
         return [path for path in folder.glob("*") if path.is_symlink()]
