@@ -115,7 +115,7 @@ FIXED = [
     b"get " + b"x" * 250 + b"\r\n",
     b"set " + b"x" * 250 + b" 1 0 2\r\nok\r\nget " + b"x" * 250 + b"\r\n",
     b"set n 0 0 3\r\n 12\r\nincr n 1\r\nget n\r\n",
-    b"set n 0 0 20\r\n18446744073709551615\r\nincr n 1\r\n",
+    b"set n 0 0 19\r\n9223372036854775806\r\nincr n 1\r\n",
     b"set n 5 0 2\r\n99\r\nincr n 1\r\ndecr n 1000\r\nappend n 9 0 1\r\nx\r\nget n\r\n",
     b"get " + b" ".join(b"k%d" % i for i in range(2000)) + b"\r\n",
     b"flush_all 0 noreply\r\nget a\r\ndelete a 0\r\ndelete a 5\r\nquit now\r\n"[:-10],
@@ -130,6 +130,14 @@ def test_fixed_cases(server: Where, oracle: Where, data: bytes) -> None:
             ask(s, b"flush_all\r\n")
             answers.append(without_numbers(ask(s, data)))
     assert answers[0] == answers[1]
+
+
+def test_numbers_wrap(server: Where) -> None:
+    """As protocol.txt says; memcached looks for `-` behind the end of numbers above 2^63."""
+    with connect(server) as s:
+        assert ask(s, b"set n 0 0 20\r\n18446744073709551615\r\nincr n 1\r\n").endswith(
+            b"\r\n0\r\n"
+        )
 
 
 @pytest.mark.parametrize("line", [b"quit\r\n", b"GET / HTTP/1.1\r\n", b"y" * 3000])
