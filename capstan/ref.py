@@ -20,6 +20,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]{{1,5}})?")
 _MAX = 128
+_MAX_WITH_HOST = 254  # and a "/": many registries take 255 in all, file systems no more
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -52,7 +53,12 @@ def try_parse(text: str) -> ImageRef | None:
     name, colon, tag = rest.partition(":")
     if not colon:
         tag = "" if digest else DEFAULT_TAG
-    if len(name) > _MAX or not _NAME.fullmatch(name) or (host and not _HOST.fullmatch(host)):
+    if (
+        len(name) > _MAX
+        or len(host) + len(name) > _MAX_WITH_HOST
+        or not _NAME.fullmatch(name)
+        or (host and not _HOST.fullmatch(host))
+    ):
         return None
     if (colon or tag) and not _TAG.fullmatch(tag):
         return None

@@ -1,89 +1,53 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The local store: images by content, names that point at them, and the kernels they carry.
 
+    version                        of this layout (`storeversion`)
     objects/SHA256/disk.img        the image, named by the digest of its bytes
     objects/SHA256/manifest.json   a copy of the manifest inside, for people and scripts
+    objects/SHA256/repos.json      the registry names it was pulled from or pushed to
+    objects/SHA256/.holds/         who needs it (`holds`)
     images/NAME/TAG                link to an object ("/" in NAME is written "+")
+    images/NAME/@sha256:DIGEST     the same for an image pulled by its registry digest
     cache/KEY                      link to an object: what `capstan run PROGRAM` built
     kernels/SHA256.elf             a kernel taken out of an image, for QEMU's -kernel
+    link/                          linked programs and libraries (`build.link.cache`)
 
 Rules: nothing is changed in place. An image is written beside the others and renamed; a name is
 replaced by one rename. Names change under the lock file; readers need no lock, because an object
-nobody points at any more stays for `GRACE` seconds.
+nobody points at any more stays for `GRACE` seconds, and one that is held stays.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
-import struct
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from capstan import fs, manifest, paths, ref
-from capstan.errors import ImageError
+from capstan import fs, holds, paths, ref, storeversion
+from capstan.errors import ImageError, UsageError
+from capstan.holds import Hold
+from capstan.imagefile import Header, read_kernel, read_manifest
 from capstan.manifest import ImageManifest
 from capstan.ref import ImageRef
 
+__all__ = ["Header", "Hold", "Removed", "Store", "StoredImage", "read_kernel", "read_manifest"]
+
 GRACE = 600.0
 CACHE_MAX = 32
-STALE_TEMP = 86_400.0
 DISK = "disk.img"
 MANIFEST = "manifest.json"
+REPOS = "repos.json"
 UNUSED = ".unused"
 
-_HEADER = struct.Struct("<8sIIQQQQ32s32s")
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """The image header: where manifest and kernel are, and what they hash to."""
-
-    manifest_size: int
-    kernel_size: int
-    manifest_sha256: bytes
-    kernel_sha256: bytes
-
-    def pack(self) -> bytes:
-        """The bytes at `HEADER_OFFSET`."""
-        data = _HEADER.pack(
-            manifest.MAGIC,
-            manifest.FORMAT_VERSION,
-            manifest.ABI,
-            manifest.MANIFEST_OFFSET,
-            self.manifest_size,
-            manifest.KERNEL_OFFSET,
-            self.kernel_size,
-            self.manifest_sha256,
-            self.kernel_sha256,
-        )
-        return data.ljust(manifest.HEADER_SIZE, b"\0")
-
-    @classmethod
-    def unpack(cls, data: bytes, where: str) -> Header:
-        """The header in `data`; `where` names the image in errors.
-
-        Raises:
-            ImageError: no image, a damaged one, or one of another version.
-        """
-        if len(data) < _HEADER.size or data[:8] != manifest.MAGIC:
-            raise ImageError(f"{where}: not a capstan image", hint="name a disk.img of the store")
-        _, version, abi, m_at, m_size, k_at, k_size, m_sha, k_sha = _HEADER.unpack_from(data)
-        if (version, abi) != (manifest.FORMAT_VERSION, manifest.ABI):
-            raise ImageError(
-                f"{where}: image format {version} with ABI {abi}, "
-                f"but this capstan knows format {manifest.FORMAT_VERSION} with ABI {manifest.ABI}",
-                hint="build the image again with this version of capstan",
-            )
-        places = (manifest.MANIFEST_OFFSET, manifest.KERNEL_OFFSET)
-        fits = m_size <= manifest.MANIFEST_MAX and k_size <= manifest.KERNEL_MAX
-        if (m_at, k_at) != places or not fits:
-            raise ImageError(f"{where}: damaged image header", hint="build or pull it again")
-        return cls(m_size, k_size, m_sha, k_sha)
+_ID = re.compile(r"(?:sha256:)?([0-9a-f]{4,64})")
+_AGAIN = "`capstan build` or `capstan pull` it again, or `capstan rmi {}`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,40 +60,18 @@ class StoredImage:
     manifest: ImageManifest
     kernel: Path
 
-
-def read_manifest(disk: Path) -> ImageManifest:
-    """The manifest inside the image file `disk`.
-
-    Raises:
-        ImageError: it cannot be read or is damaged.
-    """
-    data, header = _read_part(disk, manifest.MANIFEST_OFFSET, lambda h: h.manifest_size)
-    if hashlib.sha256(data).digest() != header.manifest_sha256:
-        raise ImageError(f"{disk}: the manifest is damaged", hint="build or pull it again")
-    return ImageManifest.from_json(data, str(disk))
+    @property
+    def title(self) -> str:
+        """What to call it: its name, or the beginning of its ID."""
+        return str(self.ref) if self.ref is not None else self.digest[:12]
 
 
-def read_kernel(disk: Path) -> bytes:
-    """The kernel inside the image file `disk`.
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What `Store.remove` did: names that are gone, and the image's ID if it is gone, too."""
 
-    Raises:
-        ImageError: it cannot be read or is damaged.
-    """
-    data, header = _read_part(disk, manifest.KERNEL_OFFSET, lambda h: h.kernel_size)
-    if hashlib.sha256(data).digest() != header.kernel_sha256:
-        raise ImageError(f"{disk}: the kernel is damaged", hint="build or pull it again")
-    return data
-
-
-def _read_part(disk: Path, at: int, size: Callable[[Header], int]) -> tuple[bytes, Header]:
-    try:
-        with disk.open("rb") as file:
-            file.seek(manifest.HEADER_OFFSET)
-            header = Header.unpack(file.read(manifest.HEADER_SIZE), str(disk))
-            file.seek(at)
-            return file.read(size(header)), header
-    except OSError as err:
-        raise ImageError(f"{disk}: {os.strerror(err.errno or 0)}") from err
+    names: tuple[ImageRef, ...]
+    digest: str | None
 
 
 class Store:
@@ -142,64 +84,178 @@ class Store:
         self.cache = self.root / "cache"
         self.link_cache = self.root / "link"
 
-    def find(self, name: str) -> StoredImage | None:
-        """The image called `name`, None when there is none or `name` cannot be one's name."""
-        parsed = ref.try_parse(name)
-        if parsed is None or not self._link(parsed).is_symlink():
-            return None
-        return self._load(self._link(parsed), parsed)
+    # --- looking -------------------------------------------------------------------------------
 
-    def open(self, name: str) -> StoredImage:
-        """The image called `name`.
+    def find(self, name: str, *, ids: bool = True) -> StoredImage | None:
+        """The image `name` stands for: a name, a name with a registry digest, or an ID.
+
+        None when there is none, or `name` cannot be one's name. Names come before IDs (left out
+        without `ids`), of which the first four digits or more are enough.
 
         Raises:
-            UsageError: `name` is not `name[:tag]`.
-            ImageError: there is none, or it is damaged.
+            ImageError: it is damaged, or several images have an ID that begins so.
         """
-        parsed = ref.parse(name)
+        storeversion.read(self.root)
+        parsed = ref.try_parse(name)
+        digest = self._find_name(parsed) if parsed is not None else None
+        if digest is None and ids:
+            digest = self._find_id(name)
+        if digest is None:
+            return None
+        if parsed is not None and _target(self._link(parsed)) == digest:
+            return self._load(digest, parsed)
+        return self._load(digest, next(iter(self.names(digest)), None))
+
+    def open(self, name: str) -> StoredImage:
+        """The image `name` stands for.
+
+        Raises:
+            UsageError: `name` cannot be the name of an image.
+            ImageError: there is none, it is damaged, or several have such an ID.
+        """
         image = self.find(name)
         if image is None:
-            raise ImageError(
-                f"there is no image {parsed}",
-                hint="`capstan images` lists them; `capstan build -t NAME PATH` makes one",
-            )
+            raise _no_image(name)
         return image
 
     def list(self) -> Sequence[StoredImage]:
-        """All named images, by name; damaged ones are left out (`open` says what they lack)."""
-        found = []
-        for parsed, link in sorted(self._names()):
-            with contextlib.suppress(ImageError):
-                found.append(self._load(link, parsed))
-        return found
+        """All named images, by name; damaged ones are left out (`scan` has them)."""
+        return self.scan()[0]
 
-    def remove(self, name: str) -> None:
-        """Forget the name, and the image with it when nothing else points at it.
+    def scan(self, *, unnamed: bool = False) -> tuple[Sequence[StoredImage], Sequence[ImageError]]:
+        """All named images by name, and what is wrong with the damaged ones.
+
+        With `unnamed` also those without a name, after the others.
+        """
+        storeversion.read(self.root)
+        found: list[StoredImage] = []
+        damaged: list[ImageError] = []
+        todo: list[tuple[str, ImageRef | None]] = []
+        for parsed, link in sorted(self._names()):
+            with contextlib.suppress(OSError):
+                todo.append((link.readlink().name, parsed))
+        if unnamed:
+            named = {digest for digest, _ in todo}
+            todo += [(digest, None) for digest in self.digests() if digest not in named]
+        for digest, name in todo:
+            try:
+                found.append(self._load(digest, name))
+            except ImageError as err:
+                damaged.append(err)
+        return found, damaged
+
+    def names(self, digest: str) -> Sequence[ImageRef]:
+        """The names of the image with the ID `digest`, sorted."""
+        return sorted(name for name, link in self._names() if _target(link) == digest)
+
+    def digests(self) -> Sequence[str]:
+        """The IDs of all images, with and without names."""
+        return sorted(path.name for path in self.objects.glob("[0-9a-f]*"))
+
+    def repo_digests(self, image: StoredImage) -> Sequence[str]:
+        """The registry names ("host/name@sha256:...") the image was pulled from or pushed to."""
+        return _read_repos(self.objects / image.digest)
+
+    # --- names ---------------------------------------------------------------------------------
+
+    def label(self, image: StoredImage, name: ImageRef) -> StoredImage:
+        """Give a stored image another name.
 
         Raises:
-            ImageError: there is none of that name.
+            ImageError: it was removed meanwhile.
         """
-        parsed = ref.parse(name)
         with self._locked():
-            link = self._link(parsed)
-            if not link.is_symlink():
-                raise ImageError(f"there is no image {parsed}", hint="`capstan images` lists them")
-            digest = link.readlink().name
-            link.unlink()
+            self._object(image.digest)
+            self._name(name, image.digest)
+        return replace(image, ref=name)
+
+    def add_repo_digest(self, image: StoredImage, repo_digest: str) -> None:
+        """Remember that a registry knows the image as `repo_digest`: "host/name@sha256:...".
+
+        Raises:
+            ImageError: it was removed meanwhile.
+            UsageError: that is no such name.
+        """
+        name = ref.parse(repo_digest)
+        if not name.digest:
+            raise UsageError(f"{repo_digest} has no @sha256: digest")
+        with self._locked():
+            self._add_repo(self._object(image.digest), name)
+
+    def remove(self, name: str, *, force: bool = False) -> Removed:
+        """Forget the name, and the image with it when it has no other.
+
+        With an ID the image and all its names go; more than one name needs `force`. An image that
+        is held stays; with `force` it loses its name and goes when nobody holds it any more.
+
+        Raises:
+            ImageError: there is none of that name, or it is in use.
+        """
+        with self._locked():
+            digest, doomed = self._doomed(name, force)
+            users = holds.owners(self.objects / digest)
+            last = set(self.names(digest)) <= set(doomed)
+            if users and last and not force:
+                raise ImageError(
+                    f"{name} is in use: {', '.join(users)}",
+                    hint="remove that first, or use --force to take only the name away",
+                )
+            for parsed in doomed:
+                self._forget(parsed)
+            if not last:
+                return Removed(tuple(doomed), None)
             for path in self._links(self.cache):
-                if path.readlink().name == digest:
-                    path.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                link.parent.rmdir()
-            self._sweep(at_once=digest)
+                if _target(path) == digest:
+                    fs.unlink(path)
+            if not users:
+                self._discard(self.objects / digest)
+        self._clean()
+        return Removed(tuple(doomed), None if users else digest)
+
+    # --- keeping -------------------------------------------------------------------------------
+
+    def hold(self, digest: str, owner: str) -> Hold:
+        """Keep an image while the result is open, or a process that inherited its descriptor runs.
+
+        `owner` ("instance web") is named to those who want to remove the image.
+
+        Raises:
+            ImageError: there is no such image.
+        """
+        with self._locked():
+            return holds.hold(self._object(digest), owner)
+
+    def pin(self, digest: str, owner: str, path: Path) -> None:
+        """Keep an image as long as `path` exists, such as the directory of a stopped instance.
+
+        Raises:
+            ImageError: there is no such image.
+        """
+        with self._locked():
+            holds.pin(self._object(digest), owner, path)
+
+    def unpin(self, digest: str, path: Path) -> None:
+        """Undo `pin` before `path` is gone."""
+        with self._locked():
+            if (self.objects / digest).is_dir():
+                holds.unpin(self.objects / digest, path)
+
+    def owners(self, digest: str) -> Sequence[str]:
+        """Who holds the image."""
+        with self._locked():
+            return holds.owners(self.objects / digest)
+
+    # --- making --------------------------------------------------------------------------------
 
     def cached_build(self, key: str) -> StoredImage | None:
         """The image an earlier `put` stored under the content key `key`."""
+        storeversion.read(self.root)
         link = self.cache / key
-        if not link.is_symlink():
+        digest = _target(link)
+        if digest is None:
             return None
         try:
-            image = self._load(link, None)
+            image = self._load(digest, None)
         except ImageError:
             return None
         with contextlib.suppress(OSError):
@@ -218,70 +274,143 @@ class Store:
 
         `notes` are kept as files beside it. When `write` raises, nothing is left behind.
         """
+        with self._locked():
+            pass  # a store of another version is told, or brought up to date, before the work
         with fs.temp_dir(self.objects) as temp:
-            with (temp / DISK).open("w+b") as out:
+            with fs.create(temp / DISK) as out:
                 description = write(out)
                 out.flush()
-                os.fsync(out.fileno())
+                fs.sync(out, temp / DISK)
                 out.seek(0)
                 digest = hashlib.file_digest(out, "sha256").hexdigest()
             for note, data in {MANIFEST: description.to_json(), **(notes or {})}.items():
-                (temp / note).write_bytes(data)
+                fs.atomic_write(temp / note, data)
             temp.chmod(0o755)
             with self._locked():
                 self._publish(temp, digest, name, key)
-        place = self.objects / digest
-        kernel = self._kernel(place / DISK, description)
-        return StoredImage(name, digest, place / DISK, description, kernel)
-
-    def label(self, image: StoredImage, name: ImageRef) -> StoredImage:
-        """Give a stored image another name."""
-        with self._locked():
-            self._point(self._link(name), image.digest)
-        return StoredImage(name, image.digest, image.disk, image.manifest, image.kernel)
+        self._clean()
+        return self._load(digest, name)
 
     # --- inside --------------------------------------------------------------------------------
 
     def _publish(self, temp: Path, digest: str, name: ImageRef | None, key: str | None) -> None:
+        """Make the finished directory `temp` the object `digest`. The lock is held."""
         place = self.objects / digest
-        if (place / DISK).is_file():
-            for note in temp.iterdir():
-                if note.name != DISK:
-                    note.replace(place / note.name)
+        if place.is_dir():
+            for note in temp.iterdir():  # the disk, too: the one that is there may be damaged
+                fs.rename(note, place / note.name)
+            fs.sync_dir(place)
         else:
-            temp.rename(place)
+            fs.rename(temp, place)
             fs.sync_dir(self.objects)
         if name is not None:
-            self._point(self._link(name), digest)
+            self._name(name, digest)
         if key is not None:
             self._point(self.cache / key, digest)
         self._sweep()
+
+    def _name(self, name: ImageRef, digest: str) -> None:
+        if name.digest:
+            self._add_repo(self.objects / digest, name)
+        self._point(self._link(name), digest)
+        with contextlib.suppress(OSError):
+            (self.objects / digest / UNUSED).unlink(missing_ok=True)
 
     def _point(self, link: Path, digest: str) -> None:
         up = "/".join([".."] * len(link.parent.relative_to(self.root).parts))
         fs.atomic_symlink(link, f"{up}/objects/{digest}")
 
+    def _add_repo(self, place: Path, name: ImageRef) -> None:
+        known = _read_repos(place)
+        entry = f"{name.repository}@{name.digest}"
+        if entry not in known:
+            fs.atomic_write(place / REPOS, json.dumps([*known, entry], indent=1).encode())
+
+    def _forget(self, name: ImageRef) -> None:
+        link = self._link(name)
+        fs.unlink(link)
+        with contextlib.suppress(OSError):
+            link.parent.rmdir()
+
+    def _doomed(self, name: str, force: bool) -> tuple[str, Sequence[ImageRef]]:
+        """The object `name` stands for, and the names `remove` shall take from it."""
+        parsed = ref.try_parse(name)
+        digest = self._find_name(parsed) if parsed is not None else None
+        if parsed is not None and digest is not None and self._link(parsed).is_symlink():
+            return digest, [replace(parsed, digest="") if parsed.tag else parsed]
+        digest = digest or self._find_id(name)
+        if digest is None:
+            raise _no_image(name)
+        names = self.names(digest)
+        if len(names) > 1 and not force:
+            raise ImageError(
+                f"{name} has several names: {', '.join(map(str, names))}",
+                hint="remove them one by one, or all of them with --force",
+            )
+        return digest, names
+
     def _link(self, name: ImageRef) -> Path:
-        return self.images / name.repository.replace("/", "+") / name.tag
+        tag = name.tag or f"@{name.digest}"
+        return self.images / name.repository.replace("/", "+") / tag
+
+    def _find_name(self, name: ImageRef) -> str | None:
+        """The object of a name; with a digest the one the registry knows by it."""
+        digest = _target(self._link(name))
+        if not name.digest:
+            return digest
+        entry = f"{name.repository}@{name.digest}"
+        for candidate in ((digest,) if digest else ()) + tuple(self.digests()):
+            if entry in _read_repos(self.objects / candidate):
+                return candidate
+        return None
+
+    def _find_id(self, text: str) -> str | None:
+        matched = _ID.fullmatch(text)
+        if matched is None:
+            return None
+        found = sorted(path.name for path in self.objects.glob(f"{matched[1]}*"))
+        if len(found) > 1:
+            raise ImageError(
+                f"{text}: {len(found)} images have an ID that begins so",
+                hint=f"one of {', '.join(digest[:16] for digest in found[:4])}",
+            )
+        return found[0] if found else None
 
     def _names(self) -> Iterator[tuple[ImageRef, Path]]:
         for link in self.images.glob("*/*"):
             if link.is_symlink():
-                parsed = ref.try_parse(f"{link.parent.name.replace('+', '/')}:{link.name}")
+                parsed = _parsed_link(link)
                 if parsed is not None:
                     yield parsed, link
 
     def _links(self, folder: Path) -> Sequence[Path]:
         return [path for path in folder.glob("*") if path.is_symlink()]
 
-    def _load(self, link: Path, name: ImageRef | None) -> StoredImage:
-        try:
-            digest = link.readlink().name
-        except OSError as err:
-            raise ImageError(f"{name or link.name}: removed a moment ago") from err
+    def _load(self, digest: str, name: ImageRef | None) -> StoredImage:
         disk = self.objects / digest / DISK
-        description = read_manifest(disk)
-        return StoredImage(name, digest, disk, description, self._kernel(disk, description))
+        title = f"image {name or digest[:12]}"
+        hint = _AGAIN.format(name or digest[:12])
+        try:
+            description = read_manifest(disk)
+            size = disk.stat().st_size
+            kernel = self._kernel(disk, description)
+        except ImageError as err:
+            raise ImageError(f"{title} is damaged: {err.message}", hint=hint) from err
+        if size < description.pool.size:
+            raise ImageError(
+                f"{title} is damaged: {disk} has {size} of {description.pool.size} bytes", hint=hint
+            )
+        return StoredImage(name, digest, disk, description, kernel)
+
+    def _object(self, digest: str) -> Path:
+        """The place of an object that is there. The lock is held."""
+        place = self.objects / digest
+        if not (place / DISK).is_file():
+            raise ImageError(
+                f"image {digest[:12]} is not in the store (any more)",
+                hint="`capstan images -a` lists what there is",
+            )
+        return place
 
     def _kernel(self, disk: Path, description: ImageManifest) -> Path:
         """The image's kernel as a file of its own, taken out once."""
@@ -290,36 +419,66 @@ class Store:
             fs.atomic_write(path, read_kernel(disk))
         return path
 
-    def _locked(self) -> contextlib.AbstractContextManager[None]:
-        return fs.locked(self.root / "lock")
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        with fs.locked(self.root / "lock"):
+            storeversion.upgrade(self.root)
+            yield
 
-    def _sweep(self, at_once: str | None = None) -> None:
-        """Remove what nothing points at; `at_once` without the grace period. The lock is held."""
-        import shutil
-
+    def _sweep(self) -> None:
+        """Take away what nothing points at; `_clean` removes it from the disk. The lock is held."""
         by_age = sorted(self._links(self.cache), key=lambda p: p.lstat().st_mtime, reverse=True)
         for old in by_age[CACHE_MAX:]:
-            old.unlink(missing_ok=True)
-        used = {link.readlink().name for link in by_age[:CACHE_MAX]}
-        used.update(link.readlink().name for _, link in self._names())
+            fs.unlink(old)
+        used = set(map(_target, by_age[:CACHE_MAX]))
+        used.update(_target(link) for _, link in self._names())
         now = time.time()
-        for place in self.objects.glob("*"):
-            if place.name.startswith(fs.TEMP_PREFIX):
-                dead = _is_stale(place, now)
-            else:
-                dead = place.name not in used and (place.name == at_once or _unused(place, now))
+        for place in self.objects.glob("[0-9a-f]*"):
             if place.name in used:
                 (place / UNUSED).unlink(missing_ok=True)
-            if dead:
-                shutil.rmtree(place, ignore_errors=True)
+            elif _unused(place, now) and not holds.owners(place):
+                self._discard(place)
+
+    def _discard(self, place: Path) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            fs.discard(place)
+
+    def _clean(self) -> None:
+        """Remove what `_discard` and dead processes left. No lock is needed."""
+        for folder in (self.objects, self.cache, self.root / "kernels", self.root):
+            fs.sweep_temps(folder)
+        for folder in self.images.glob("*"):
+            fs.sweep_temps(folder)
 
 
-def _is_stale(temp: Path, now: float) -> bool:
-    """Whether a temporary directory was left behind; those of running builds come and go."""
+def _target(link: Path) -> str | None:
+    """The object a link points at, None when it is gone."""
     try:
-        return now - temp.stat().st_mtime > STALE_TEMP
-    except FileNotFoundError:
-        return False
+        return link.readlink().name
+    except OSError:
+        return None
+
+
+def _parsed_link(link: Path) -> ImageRef | None:
+    repository = link.parent.name.replace("+", "/")
+    mark = "" if link.name.startswith("@") else ":"
+    return ref.try_parse(f"{repository}{mark}{link.name}")
+
+
+def _read_repos(place: Path) -> list[str]:
+    try:
+        raw: Any = json.loads((place / REPOS).read_bytes())
+    except (OSError, ValueError):
+        return []
+    return [str(entry) for entry in raw] if isinstance(raw, list) else []
+
+
+def _no_image(name: str) -> ImageError:
+    parsed = name if _ID.fullmatch(name) else ref.parse(name)
+    return ImageError(
+        f"there is no image {parsed}",
+        hint="`capstan images` lists them; `capstan build -t NAME PATH` makes one",
+    )
 
 
 def _unused(place: Path, now: float) -> bool:

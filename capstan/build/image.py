@@ -122,7 +122,7 @@ def resolve_or_build(
     options = dataclasses.replace(options or BuildOptions(), reuse=True)
     path = Path(target)
     if "/" not in target and options.capstanfile is None:
-        image = Store().find(target)
+        image = Store().find(target, ids=not path.exists())
         if image is not None:
             if path.exists() and notify is not None:
                 notify(f"{target} is also a file here: taking the image, ./{target} means the file")
