@@ -52,9 +52,12 @@ def _claimed(make: Callable[[], Path]) -> tuple[Path, int]:
     """A temporary file or directory and the descriptor that locks it."""
     while True:
         path = make()
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # somebody swept it before it was locked
         fcntl.flock(fd, fcntl.LOCK_EX)
-        if path.exists():  # else somebody swept it before it was locked
+        if path.exists():
             return path, fd
         os.close(fd)
 

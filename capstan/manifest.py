@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +69,16 @@ class LinkedFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """One thing the image was made of: what kind, which, and how much came with it."""
+
+    kind: str  # base, rootfs, files, include, program, ...
+    detail: str
+    files: int = 0
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ImageManifest:
     """One image; `created` is in seconds since 1970."""
 
@@ -78,6 +89,7 @@ class ImageManifest:
     pool: PoolInfo
     files: int = 0
     linked: tuple[LinkedFile, ...] = ()
+    history: tuple[Step, ...] = ()
     version: int = FORMAT_VERSION
 
     def to_json(self) -> bytes:
@@ -113,12 +125,27 @@ class ImageManifest:
                     volumes=tuple(str(v) for v in config["volumes"]),
                     network=bool(config.get("network", False)),
                 ),
-                kernel=KernelInfo(**raw["kernel"]),
-                pool=PoolInfo(**raw["pool"]),
+                kernel=_kernel(raw["kernel"]),
+                pool=PoolInfo(
+                    str(raw["pool"]["name"]), int(raw["pool"]["guid"]), int(raw["pool"]["size"])
+                ),
                 files=int(raw["files"]),
                 linked=tuple(LinkedFile(**row) for row in raw.get("linked", ())),
+                history=tuple(_step(row) for row in raw.get("history", ())),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as err:
             raise ImageError(
                 f"{where}: damaged manifest ({err!r})", hint="rebuild or pull the image again"
             ) from err
+
+
+def _kernel(raw: Any) -> KernelInfo:
+    """The kernel's row; its digest becomes the name of a file."""
+    sha256 = str(raw["sha256"])
+    if not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise ValueError("kernel.sha256 is no SHA-256")
+    return KernelInfo(sha256, int(raw["size"]), int(raw["abi"]))
+
+
+def _step(raw: Any) -> Step:
+    return Step(str(raw["kind"]), str(raw["detail"]), int(raw["files"]), int(raw["size"]))

@@ -269,10 +269,14 @@ class Store:
         name: ImageRef | None = None,
         key: str | None = None,
         notes: Mapping[str, bytes] | None = None,
+        expect: str | None = None,
     ) -> StoredImage:
         """The new image that `write` makes, known by `name` and by the content key `key`.
 
         `notes` are kept as files beside it. When `write` raises, nothing is left behind.
+
+        Raises:
+            ImageError: `expect` is given and not the ID of what was written.
         """
         with self._locked():
             pass  # a store of another version is told, or brought up to date, before the work
@@ -283,6 +287,8 @@ class Store:
                 fs.sync(out, temp / DISK)
                 out.seek(0)
                 digest = hashlib.file_digest(out, "sha256").hexdigest()
+            if expect is not None and digest != expect:
+                raise ImageError(f"the image has the ID {digest[:12]}, not {expect[:12]} as told")
             for note, data in {MANIFEST: description.to_json(), **(notes or {})}.items():
                 fs.atomic_write(temp / note, data)
             temp.chmod(0o755)
@@ -416,7 +422,10 @@ class Store:
         """The image's kernel as a file of its own, taken out once."""
         path = self.root / "kernels" / f"{description.kernel.sha256}.elf"
         if not path.is_file():
-            fs.atomic_write(path, read_kernel(disk))
+            data = read_kernel(disk)
+            if hashlib.sha256(data).hexdigest() != description.kernel.sha256:
+                raise ImageError(f"{disk}: the kernel is not the one the manifest names")
+            fs.atomic_write(path, data)
         return path
 
     @contextlib.contextmanager

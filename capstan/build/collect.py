@@ -22,7 +22,7 @@ from capstan.build.closure import Closure
 from capstan.build.rootfs import Tree, unreadable
 from capstan.capstanfile import Capstanfile
 from capstan.errors import BuildError, UsageError
-from capstan.manifest import RunConfig
+from capstan.manifest import RunConfig, Step
 from capstan.store import Store
 
 CAPSTANFILE = "Capstanfile"
@@ -54,6 +54,7 @@ class Plan:
     name: str
     created: int
     nolink: tuple[str, ...] = ()
+    history: tuple[Step, ...] = ()
 
 
 def collect(path: Path, args: Sequence[str], options: BuildOptions) -> Plan:
@@ -80,13 +81,15 @@ def collect(path: Path, args: Sequence[str], options: BuildOptions) -> Plan:
     line = program.add_command(
         closure, argv, search_path=config.env.get("PATH"), workdir=config.workdir
     )
+    tree.record("program", line[0])
     _close_included(tree, closure)
+    tree.record("libraries", "of the files above", always=False)
     program.warn_python(tree, line[0])
     tree.add_standard()
     tree.make_dir(config.workdir)
     config = dataclasses.replace(config, argv=(*line, *args), network=_network(spec, tree))
     nolink = spec.nolink if spec is not None else ()
-    return Plan(tree, config, name, tree.finish(epoch), nolink)
+    return Plan(tree, config, name, tree.finish(epoch), nolink, tuple(tree.steps))
 
 
 def source_date_epoch() -> int | None:
@@ -130,13 +133,16 @@ def _collect_capstanfile(tree: Tree, spec: Capstanfile) -> RunConfig | None:
     if spec.base is not None:
         image = Store().open(spec.base)
         base.restore(tree, image)
+        tree.record("base", f"{image.title} {image.digest[:12]}")
         parent = image.manifest.config
     if spec.rootfs is not None:
         if not spec.rootfs.is_dir():
             raise BuildError(f"{spec.path}: rootfs: {spec.rootfs} is not a directory")
         tree.graft("/", os.fspath(spec.rootfs))
+        tree.record("rootfs", spec.rootfs.name)
     for guest, host in spec.files.items():
         _add_file(tree, spec, guest, host)
+        tree.record("files", guest)
     return parent
 
 
@@ -189,6 +195,7 @@ def _add_includes(tree: Tree, patterns: tuple[str, ...]) -> None:
             done = f"{match.rstrip('/')}/"
             tree.add(f"/{match}", recurse=True)
             _add_link_targets(tree, f"/{match}")
+        tree.record("include", pattern)
 
 
 def _add_link_targets(tree: Tree, top: str) -> None:

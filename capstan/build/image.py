@@ -25,7 +25,7 @@ from capstan.build.collect import BuildOptions, Plan, collect
 from capstan.build.linktree import link_tree
 from capstan.build.rootfs import Tree, unreadable
 from capstan.errors import BuildError, CapstanError
-from capstan.manifest import ImageManifest, KernelInfo, LinkedFile, PoolInfo
+from capstan.manifest import ImageManifest, KernelInfo, LinkedFile, PoolInfo, Step
 from capstan.store import Header, Store, StoredImage
 
 if TYPE_CHECKING:
@@ -190,6 +190,7 @@ def assemble(
         pool=PoolInfo(pool_name, pool.guid, pool.size),
         files=pool.files,
         linked=linked,
+        history=(*plan.history, *_steps(kernel, linked, compress=compress)),
     )
     text = description.to_json()
     if len(text) > manifest.MANIFEST_MAX:
@@ -208,6 +209,18 @@ def assemble(
         out.seek(offset)
         out.write(data)
     return description
+
+
+def _steps(kernel: Kernel, linked: Sequence[LinkedFile], *, compress: bool) -> Sequence[Step]:
+    """What the build itself added to the history."""
+    sites, left = sum(row.sites for row in linked), sum(row.left for row in linked)
+    packed = "compressed" if compress else "not compressed"
+    steps = [Step("link", f"{sites} system calls are jumps, {left} trap", len(linked))]
+    return (
+        *(steps if linked else ()),
+        Step("kernel", kernel.sha256[:12], 1, len(kernel.data)),
+        Step("build", f"capstan {__version__}, {packed}"),
+    )
 
 
 def _counter(tree: Tree, progress: Progress) -> Callable[[int], None]:
@@ -242,6 +255,7 @@ def content_key(plan: Plan, kernel: Kernel, title: str, options: BuildOptions) -
     head = [__version__, _builder_stamp(), kernel.sha256, title, plan.name, plan.created]
     config = dataclasses.asdict(plan.config)
     how = [options.compress, options.link, list(plan.nolink)]
+    how += [dataclasses.astuple(step) for step in plan.history]
     digest.update(json.dumps([head, how, config], sort_keys=True).encode())
     now = time.time_ns()
     order: dict[int, int] = {}

@@ -15,6 +15,7 @@ Rules:
 
 from __future__ import annotations
 
+import itertools
 import os
 import posixpath
 import stat
@@ -24,6 +25,7 @@ from pathlib import Path
 
 from capstan.build.zfs.tree import Node
 from capstan.errors import BuildError
+from capstan.manifest import Step
 
 MAX_LINKS = 40
 UNSET = -1
@@ -97,6 +99,7 @@ class Tree:
         self.root = _directory(0o755)
         self.facts: dict[str, Facts] = {}
         self.warnings: list[str] = []
+        self.steps: list[Step] = []
         self._inodes: dict[tuple[int, int], Node] = {}
         self._stats: dict[str, os.stat_result | None] = {}
 
@@ -211,6 +214,16 @@ class Tree:
         for path, text in STANDARD_FILES:
             if self.find(path, lower=False) is None and not self._is_link(path):
                 self.put(path, text.encode())
+
+    def record(self, kind: str, detail: str, *, always: bool = True) -> None:
+        """Note for the image's history what the files since the last note came from.
+
+        Without `always` only if there are any.
+        """
+        before = sum(step.files for step in self.steps)
+        new = [facts.size for facts in itertools.islice(self.facts.values(), before, None)]
+        if new or always:
+            self.steps.append(Step(kind, detail, len(new), sum(new)))
 
     def finish(self, epoch: int | None) -> int:
         """Set the times left open; the image's own time in seconds.

@@ -298,6 +298,10 @@ def test_parallel_builds(place: Store) -> None:
     failures: list[BaseException] = []
     end = time.monotonic() + 1.0
 
+    def sweep() -> None:
+        while time.monotonic() < end:
+            fs.sweep_temps(place.objects)
+
     def work(n: int) -> None:
         try:
             count = 0
@@ -310,6 +314,7 @@ def test_parallel_builds(place: Store) -> None:
             failures.append(err)
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    threads.append(threading.Thread(target=sweep))
     for thread in threads:
         thread.start()
     for thread in threads:
