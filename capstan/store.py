@@ -82,6 +82,7 @@ class Store:
         self.objects = self.root / "objects"
         self.images = self.root / "images"
         self.cache = self.root / "cache"
+        self.kernels = self.root / "kernels"
         self.link_cache = self.root / "link"
 
     # --- looking -------------------------------------------------------------------------------
@@ -148,6 +149,15 @@ class Store:
         """The names of the image with the ID `digest`, sorted."""
         return sorted(name for name, link in self._names() if _target(link) == digest)
 
+    def all_names(self) -> Mapping[str, Sequence[ImageRef]]:
+        """The names of every image that has any, by its ID."""
+        found: dict[str, list[ImageRef]] = {}
+        for name, link in sorted(self._names()):
+            digest = _target(link)
+            if digest is not None:
+                found.setdefault(digest, []).append(name)
+        return found
+
     def digests(self) -> Sequence[str]:
         """The IDs of all images, with and without names."""
         return sorted(path.name for path in self.objects.glob("[0-9a-f]*"))
@@ -204,13 +214,28 @@ class Store:
                 self._forget(parsed)
             if not last:
                 return Removed(tuple(doomed), None)
-            for path in self._links(self.cache):
-                if _target(path) == digest:
-                    fs.unlink(path)
+            self._uncache(digest)
             if not users:
                 self._discard(self.objects / digest)
         self._clean()
         return Removed(tuple(doomed), None if users else digest)
+
+    def prune(self, *, named: bool) -> Sequence[Removed]:
+        """Remove all images without a name, with `named` also the others; held ones stay."""
+        removed = []
+        with self._locked():
+            known = self.all_names()
+            for digest in self.digests():
+                names = known.get(digest, ())
+                if (names and not named) or holds.owners(self.objects / digest):
+                    continue
+                for name in names:
+                    self._forget(name)
+                self._uncache(digest)
+                self._discard(self.objects / digest)
+                removed.append(Removed(tuple(names), digest))
+        self._clean()
+        return removed
 
     # --- keeping -------------------------------------------------------------------------------
 
@@ -338,6 +363,11 @@ class Store:
         with contextlib.suppress(OSError):
             link.parent.rmdir()
 
+    def _uncache(self, digest: str) -> None:
+        for path in self._links(self.cache):
+            if _target(path) == digest:
+                fs.unlink(path)
+
     def _doomed(self, name: str, force: bool) -> tuple[str, Sequence[ImageRef]]:
         """The object `name` stands for, and the names `remove` shall take from it."""
         parsed = ref.try_parse(name)
@@ -420,8 +450,8 @@ class Store:
 
     def _kernel(self, disk: Path, description: ImageManifest) -> Path:
         """The image's kernel as a file of its own, taken out once."""
-        path = self.root / "kernels" / f"{description.kernel.sha256}.elf"
-        if not path.is_file():
+        path = self.kernels / f"{description.kernel.sha256}.elf"
+        if not path.is_file() or path.stat().st_size != description.kernel.size:
             data = read_kernel(disk)
             if hashlib.sha256(data).hexdigest() != description.kernel.sha256:
                 raise ImageError(f"{disk}: the kernel is not the one the manifest names")
@@ -454,9 +484,7 @@ class Store:
 
     def _clean(self) -> None:
         """Remove what `_discard` and dead processes left. No lock is needed."""
-        for folder in (self.objects, self.cache, self.root / "kernels", self.root):
-            fs.sweep_temps(folder)
-        for folder in self.images.glob("*"):
+        for folder in (self.root, self.objects, self.cache, self.kernels, *self.images.glob("*")):
             fs.sweep_temps(folder)
 
 

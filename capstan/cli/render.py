@@ -19,6 +19,7 @@ from capstan.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 Row = Mapping[str, object]
+Cell = Callable[[str, object], str]
 
 _FIELD = re.compile(r"\{\{\s*(json\s+)?\.([A-Za-z0-9_.]*)\s*\}\}")
 _ESCAPES = {"\\n": "\n", "\\t": "\t", "\\\\": "\\"}
@@ -36,7 +37,7 @@ def show(
     columns: Sequence[str],
     layout: str,
     *,
-    cell: Callable[[str, object], str] | None = None,
+    cell: Cell | None = None,
 ) -> None:
     """Print `rows` on stdout as `layout` says.
 
@@ -132,7 +133,7 @@ def _text(text: str) -> str:
     return re.sub(r"\\[nt\\]", lambda found: _ESCAPES[found[0]], text)
 
 
-def _table(rows: Sequence[Row], columns: Sequence[str], cell: Callable[[str, object], str]) -> None:
+def _table(rows: Sequence[Row], columns: Sequence[str], cell: Cell) -> None:
     lines = [tuple(key.replace("_", " ").upper() for key in columns)]
     lines += [tuple(_printable(cell(key, row.get(key))) for key in columns) for row in rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]

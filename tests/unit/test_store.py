@@ -12,42 +12,11 @@ from typing import BinaryIO
 
 import pytest
 
-from capstan import fs, manifest, ref, store, storeversion
+from capstan import fs, ref, store, storeversion
 from capstan.errors import ImageError, UsageError
-from capstan.manifest import ImageManifest, KernelInfo, PoolInfo, RunConfig
-from capstan.store import Header, Removed, Store, StoredImage
-
-KERNEL = b"\x7fELF kernel"
-
-
-def put(
-    where: Store, name: str | None, content: bytes = b"", key: str | None = None
-) -> StoredImage:
-    import hashlib
-
-    sha = hashlib.sha256(KERNEL)
-    description = ImageManifest(
-        "n",
-        1,
-        RunConfig(("/x",)),
-        KernelInfo(sha.hexdigest(), len(KERNEL)),
-        PoolInfo("p", 1, 1 << 20),
-    )
-
-    def write(out: BinaryIO) -> ImageManifest:
-        text = description.to_json()
-        head = Header(len(text), len(KERNEL), hashlib.sha256(text).digest(), sha.digest())
-        for offset, data in (
-            (manifest.HEADER_OFFSET, head.pack()),
-            (manifest.MANIFEST_OFFSET, text),
-            (manifest.KERNEL_OFFSET, KERNEL),
-            (4 << 20, content),
-        ):
-            out.seek(offset)
-            out.write(data)
-        return description
-
-    return where.put(write, name=ref.parse(name) if name else None, key=key)
+from capstan.manifest import ImageManifest
+from capstan.store import Header, Removed, Store
+from tests.lib.stored import KERNEL, put, writer
 
 
 @pytest.fixture
@@ -210,6 +179,22 @@ def test_damaged_images_are_told(place: Store, size: int | None) -> None:
     assert put(place, "a") == image == place.open("a"), "made again"
     os.truncate(image.disk, 0)
     assert place.remove("a").digest == image.digest
+
+
+def test_a_kernel_that_is_not_the_one_named(place: Store) -> None:
+    """Else a foreign image could put its kernel in the place of another's."""
+    with pytest.raises(ImageError, match="not the one the manifest names"):
+        place.put(writer(kernel=b"\x7fELF evil", told=KERNEL), name=ref.parse("a"))
+    assert place.find("b") is None and not list(place.kernels.glob("*"))
+    image = put(place, "b")
+    image.kernel.write_bytes(b"cut")
+    assert place.open("b").kernel.read_bytes() == KERNEL, "taken out again"
+
+
+def test_an_image_that_is_not_the_expected_one(place: Store) -> None:
+    with pytest.raises(ImageError, match="not 000000000000 as told"):
+        place.put(writer(), name=ref.parse("a"), expect="0" * 64)
+    assert place.digests() == [] and place.list() == []
 
 
 # --- versions ----------------------------------------------------------------------------------
