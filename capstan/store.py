@@ -8,7 +8,8 @@
     objects/SHA256/.holds/         who needs it (`holds`)
     images/NAME/TAG                link to an object ("/" in NAME is written "+")
     images/NAME/@sha256:DIGEST     the same for an image pulled by its registry digest
-    cache/KEY                      link to an object: what `capstan run PROGRAM` built
+    cache/KEY[-MORE]               link to an object that was built from what KEY stands for
+    cache/KEY.WORD                 what the builder wants to know about such builds
     kernels/SHA256.elf             a kernel taken out of an image, for QEMU's -kernel
     link/                          linked programs and libraries (`build.link.cache`)
 
@@ -287,6 +288,21 @@ class Store:
             os.utime(link, follow_symlinks=False)
         return image
 
+    def reuse(self, key: str, name: ImageRef | None) -> StoredImage | None:
+        """What `cached_build` gives, now also known as `name`."""
+        image = self.cached_build(key)
+        if image is None or name is None:
+            return image
+        with contextlib.suppress(ImageError):
+            return self.label(image, name)
+        return None  # removed a moment ago
+
+    def remember(self, key: str, image: StoredImage) -> None:
+        """Let `cached_build` find an image under one more key."""
+        with self._locked(), contextlib.suppress(ImageError):
+            self._object(image.digest)
+            self._point(self.cache / key, image.digest)
+
     def put(
         self,
         write: Callable[[BinaryIO], ImageManifest],
@@ -343,7 +359,8 @@ class Store:
     def _name(self, name: ImageRef, digest: str) -> None:
         if name.digest:
             self._add_repo(self.objects / digest, name)
-        self._point(self._link(name), digest)
+        if _target(self._link(name)) != digest:
+            self._point(self._link(name), digest)
         with contextlib.suppress(OSError):
             (self.objects / digest / UNUSED).unlink(missing_ok=True)
 
@@ -469,6 +486,10 @@ class Store:
         by_age = sorted(self._links(self.cache), key=lambda p: p.lstat().st_mtime, reverse=True)
         for old in by_age[CACHE_MAX:]:
             fs.unlink(old)
+        keys = {link.name.partition("-")[0] for link in by_age[:CACHE_MAX]}
+        for note in self.cache.glob("[0-9a-f]*.*"):
+            if note.name.partition(".")[0] not in keys:
+                fs.unlink(note)
         used = set(map(_target, by_age[:CACHE_MAX]))
         used.update(_target(link) for _, link in self._names())
         now = time.time()

@@ -17,6 +17,8 @@ from capstan.manifest import ImageManifest
 from capstan.store import DISK, MANIFEST, Removed, Store
 
 LINK_CACHE_MAX = 1 << 30
+FACTS_MAX = 64 << 20
+FACTS = "facts"  # what `capstan check` knows of files
 INDEX_MAX = 20_000
 
 
@@ -69,11 +71,14 @@ def usage(store: Store) -> Sequence[Usage]:
     digests = store.digests()
     linked = list(_entries(store.link_cache / "objects"))
     kernels, unused = list(_entries(store.kernels)), _unused_kernels(store)
+    facts = list(_entries(store.root / FACTS))
+    known = sum(map(disk_usage, facts))
     size = sum(map(disk_usage, linked)) + disk_usage(store.link_cache / "index")
     return (
         _objects(store, "images", [digest for digest in digests if digest in names]),
         _objects(store, "build cache", [digest for digest in digests if digest not in names]),
         Usage("linked files", sum(p.suffix == ".json" for p in linked), 0, size, size),
+        Usage("check cache", len(facts), 0, known, known),
         Usage(
             "kernels",
             len(kernels),
@@ -116,15 +121,25 @@ def prune(store: Store, *, everything: bool) -> Pruned:
     for path in _unused_kernels(store):
         fs.unlink(path)
     trim_links(store.link_cache, 0 if everything else LINK_CACHE_MAX)
+    _trim(store.root / FACTS, 0 if everything else FACTS_MAX)
     return Pruned(removed, max(0, before - disk_usage(store.root)))
 
 
 def trim_links(cache: Path, limit: int = LINK_CACHE_MAX) -> None:
     """Remove the linked files that were not used for the longest time, down to `limit` bytes."""
-    fs.sweep_temps(cache / "objects")
+    _trim(cache / "objects", limit)
     fs.sweep_temps(cache / "index")
+    index = list(_entries(cache / "index"))
+    if len(index) > INDEX_MAX or not limit:
+        for path in index:
+            fs.unlink(path)
+
+
+def _trim(folder: Path, limit: int) -> None:
+    """Remove what was not used for the longest time, NAME and NAME.json together."""
+    fs.sweep_temps(folder)
     groups: dict[str, list[tuple[Path, os.stat_result]]] = {}
-    for path in _entries(cache / "objects"):
+    for path in _entries(folder):
         with contextlib.suppress(FileNotFoundError):
             groups.setdefault(path.name.removesuffix(".json"), []).append((path, path.stat()))
     room = limit
@@ -133,10 +148,6 @@ def trim_links(cache: Path, limit: int = LINK_CACHE_MAX) -> None:
         if room < 0:
             for path, _ in sorted(group, reverse=True):  # the report first: it says "complete"
                 fs.unlink(path)
-    index = list(_entries(cache / "index"))
-    if len(index) > INDEX_MAX or not limit:
-        for path in index:
-            fs.unlink(path)
 
 
 def _last_use(group: Sequence[tuple[Path, os.stat_result]]) -> float:

@@ -32,8 +32,9 @@ CAPSTANFILE = "Capstanfile"
 class BuildOptions:
     """What the command line said about a build.
 
-    With `reuse`, an image made earlier from the same files is taken instead of a new one, and only
-    a given name is stored; without it the image always has a name.
+    With `reuse`, an image made earlier from the same files is taken instead of a new one, and files
+    linked earlier are not linked again. An image that is given no name gets one, made from the
+    name of the program or directory, unless it shall be `unnamed`.
     """
 
     name: str | None = None
@@ -42,7 +43,8 @@ class BuildOptions:
     include: tuple[str, ...] = ()
     compress: bool = True
     link: bool = True
-    reuse: bool = False
+    reuse: bool = True
+    unnamed: bool = False
 
 
 @dataclass(slots=True)

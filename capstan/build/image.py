@@ -8,35 +8,34 @@ its files.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
-from capstan import __version__, manifest, paths, ref
+from capstan import __version__, manifest, paths, ref, upkeep
 from capstan.build import base, elf
 from capstan.build.check import warnings_of
 from capstan.build.collect import BuildOptions, Plan, collect
 from capstan.build.linktree import link_tree
+from capstan.build.reuse import BuildKey
 from capstan.build.rootfs import Tree, unreadable
 from capstan.errors import BuildError, CapstanError
 from capstan.manifest import ImageManifest, KernelInfo, LinkedFile, PoolInfo, Step
+from capstan.ref import ImageRef
 from capstan.store import Header, Store, StoredImage
-
-if TYPE_CHECKING:
-    from capstan.build.zfs.tree import Node
 
 __all__ = ["BuildOptions", "Kernel", "Plan", "build_path", "collect", "resolve_or_build"]
 
 Progress = Callable[[int, int], None]
 Notify = Callable[[str], None]
 
-RACY_NS = 2 * 10**9
+WARNINGS = "warnings.json"
 RESERVED_POOLS = ("mirror", "raidz", "draid", "spare", "log")
 
 
@@ -63,6 +62,7 @@ def build_path(
         CapstanError: it cannot be made; nothing was stored.
     """
     options = options or BuildOptions()
+    talk = _Talk(notify)
     name = ref.parse(options.name) if options.name else None
     kernel = load_kernel()
     try:
@@ -70,26 +70,44 @@ def build_path(
     except OSError as err:
         raise unreadable(os.fsdecode(err.filename or path), err) from err
     for warning in plan.tree.warnings:
-        if notify is not None:
-            notify(warning)
+        talk.say(warning)
     default = ref.from_file_name(plan.name)
     title = str(name or default)
-    if name is None and not options.reuse:
+    if name is None and not options.unnamed:
         name = default
-    key = content_key(plan, kernel, title, options)
+    key = BuildKey.of(plan, [kernel.sha256, title, options.compress, options.link])
     store = Store()
-    if options.reuse:
-        hit = store.cached_build(key)
-        if hit is not None:
-            return hit if name is None else store.label(hit, name)
-    if notify is not None:
-        for line in warnings_of(plan):
-            notify(line)
+    hit = key.find(store, name) if options.reuse else None
+    if hit is not None:
+        talk.repeat(hit)
+        return hit
+    try:
+        return _make(plan, kernel, options, store, talk, (title, name, key, progress))
+    except OSError as err:
+        raise _write_error(err, store) from err
+
+
+def _make(
+    plan: Plan,
+    kernel: Kernel,
+    options: BuildOptions,
+    store: Store,
+    talk: _Talk,
+    more: tuple[str, ImageRef | None, BuildKey, Progress | None],
+) -> StoredImage:
+    """The new image in the store."""
+    title, name, key, progress = more
+    notes = {base.INDEX: base.dump(plan.tree)}
+    for line in warnings_of(plan):
+        talk.warn(line)
 
     def write(out: BinaryIO) -> ImageManifest:
         linked: tuple[LinkedFile, ...] = ()
         if options.link:
-            linked = link_tree(plan.tree, store.link_cache, plan.nolink, notify)
+            cache = store.link_cache if options.reuse else None
+            linked = link_tree(plan.tree, cache, plan.nolink, talk.warn)
+            upkeep.trim_links(store.link_cache)
+        notes[WARNINGS] = talk.to_json()
         return assemble(
             plan,
             kernel,
@@ -100,10 +118,35 @@ def build_path(
             progress=progress,
         )
 
-    try:
-        return store.put(write, name=name, key=key, notes={base.INDEX: base.dump(plan.tree)})
-    except OSError as err:
-        raise _write_error(err, store) from err
+    return store.put(write, name=name, key=key.to_store(store), notes=notes)
+
+
+class _Talk:
+    """What a build says; warnings are kept beside the image, for the next time it is taken."""
+
+    def __init__(self, notify: Notify | None) -> None:
+        self._notify = notify
+        self._kept: list[str] = []
+
+    def say(self, line: str) -> None:
+        """Tell the user."""
+        if self._notify is not None:
+            self._notify(line)
+
+    def warn(self, line: str) -> None:
+        """Tell the user, and again when the image is reused."""
+        self._kept.append(line)
+        self.say(line)
+
+    def to_json(self) -> bytes:
+        """What was warned of."""
+        return json.dumps(self._kept).encode()
+
+    def repeat(self, image: StoredImage) -> None:
+        """Tell the user what was warned of when `image` was built."""
+        with contextlib.suppress(OSError, ValueError):
+            for line in json.loads((image.disk.parent / WARNINGS).read_bytes()):
+                self.say(str(line))
 
 
 def resolve_or_build(
@@ -119,7 +162,7 @@ def resolve_or_build(
     Raises:
         CapstanError: neither, or the build failed.
     """
-    options = dataclasses.replace(options or BuildOptions(), reuse=True)
+    options = dataclasses.replace(options or BuildOptions(), unnamed=True)
     path = Path(target)
     if "/" not in target and options.capstanfile is None:
         image = Store().find(target, ids=not path.exists())
@@ -243,51 +286,6 @@ def pool_name_for(name: str) -> str:
     if not plain[0].isalpha() or disk_like or plain.startswith(RESERVED_POOLS):
         return f"capstan-{plain}"
     return plain
-
-
-def content_key(plan: Plan, kernel: Kernel, title: str, options: BuildOptions) -> str:
-    """A digest over all that decides the image's bytes, without reading the files.
-
-    Host files count by size, times and inode; one changed within the last two seconds also by
-    content, since the clock of the file system may be too coarse to tell.
-    """
-    digest = hashlib.sha256()
-    head = [__version__, _builder_stamp(), kernel.sha256, title, plan.name, plan.created]
-    config = dataclasses.asdict(plan.config)
-    how = [options.compress, options.link, list(plan.nolink)]
-    how += [dataclasses.astuple(step) for step in plan.history]
-    digest.update(json.dumps([head, how, config], sort_keys=True).encode())
-    now = time.time_ns()
-    order: dict[int, int] = {}
-    for path, node in plan.tree.files():
-        same = order.setdefault(id(node), len(order))
-        row = (same, path, node.mode, node.uid, node.gid, node.mtime_ns, node.rdev, node.target)
-        digest.update(repr(row).encode())
-        digest.update(_source_key(plan.tree, node, now))
-    return digest.hexdigest()
-
-
-def _source_key(tree: Tree, node: Node, now: int) -> bytes:
-    if isinstance(node.source, bytes):
-        return hashlib.sha256(node.source).digest()
-    if node.source is None:
-        return b""
-    facts = tree.facts[os.fspath(node.source)]
-    key = repr((os.fspath(node.source), facts)).encode()
-    if now - max(facts.mtime_ns, facts.ctime_ns) < RACY_NS:
-        try:
-            with node.source.open("rb") as file:
-                key += hashlib.file_digest(file, "sha256").digest()
-        except OSError as err:
-            raise unreadable(node.source, err) from err
-    return key
-
-
-def _builder_stamp() -> int:
-    """The newest change of the builder itself: an image of an older one is not reused."""
-    here = Path(__file__).parent
-    sources = [*here.glob("*.py"), *here.glob("*/*.py")]
-    return max(source.stat().st_mtime_ns for source in sources)
 
 
 def _write_error(err: OSError, store: Store) -> BuildError:

@@ -29,12 +29,12 @@ Notify = Callable[[str], None]
 
 
 def link_tree(
-    tree: Tree, cache: Path, nolink: Sequence[str] = (), notify: Notify | None = None
+    tree: Tree, cache: Path | None, nolink: Sequence[str] = (), notify: Notify | None = None
 ) -> tuple[LinkedFile, ...]:
     """Put linked bytes in the place of every file that has system calls; which files these are.
 
-    `cache` is a directory to remember results in. Files that match a glob of `nolink` (a path in
-    the image) stay as they are.
+    `cache` is a directory to remember results in, None for not remembering. Files that match a glob
+    of `nolink` (a path in the image) stay as they are.
 
     Raises:
         BuildError: a file cannot be read.

@@ -15,6 +15,7 @@ from capstan.cli.options import PROGRAM_ARGS, build_options, quiet_option
 @click.command(context_settings=PROGRAM_ARGS)
 @click.option("-t", "--tag", "name", metavar="NAME[:TAG]", help="Name of the image.")
 @build_options
+@click.option("--no-cache", is_flag=True, help="Build and link again, even if nothing changed.")
 @quiet_option
 @click.argument("path", type=click.Path(path_type=Path, readable=False), default=Path())
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
@@ -25,6 +26,7 @@ def build(
     include: tuple[str, ...],
     no_compress: bool,
     no_link: bool,
+    no_cache: bool,
     quiet: bool,
     path: Path,
     args: tuple[str, ...],
@@ -36,7 +38,8 @@ def build(
     from capstan.build.image import BuildOptions, build_path
 
     start = time.monotonic()
-    options = BuildOptions(name, capstanfile, root, include, not no_compress, not no_link)
+    how = (not no_compress, not no_link, not no_cache)
+    options = BuildOptions(name, capstanfile, root, include, *how)
     with ui.progress("Writing image", quiet=quiet) as bar:
         image = build_path(path, args, options, bar, None if quiet else warn)
     took = time.monotonic() - start

@@ -16,6 +16,7 @@ may use one cache. A damaged entry is made again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -61,7 +62,11 @@ class LinkCache:
             return None
         if data is not None and hashlib.sha256(data).hexdigest() != report.linked_digest:
             return None
-        return LinkResult(data, report) if report.digest == digest else None
+        if report.digest != digest:
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(path.with_suffix(".json"))  # what is used least goes first when room is short
+        return LinkResult(data, report)
 
     def store(self, result: LinkResult, flavour: Flavour) -> None:
         """Keep a result."""
