@@ -11,6 +11,7 @@
     cache/KEY[-MORE]               link to an object that was built from what KEY stands for
     cache/KEY.WORD                 what the builder wants to know about such builds
     kernels/SHA256.elf             a kernel taken out of an image, for QEMU's -kernel
+    unpacked/SHA256/               the files of an image that is the base of others
     link/                          linked programs and libraries (`build.link.cache`)
 
 Rules: nothing is changed in place. An image is written beside the others and renamed; a name is
@@ -85,6 +86,7 @@ class Store:
         self.cache = self.root / "cache"
         self.kernels = self.root / "kernels"
         self.link_cache = self.root / "link"
+        self.unpacked = self.root / "unpacked"
 
     # --- looking -------------------------------------------------------------------------------
 
@@ -218,6 +220,7 @@ class Store:
             self._uncache(digest)
             if not users:
                 self._discard(self.objects / digest)
+                self._discard(self.unpacked / digest)
         self._clean()
         return Removed(tuple(doomed), None if users else digest)
 
@@ -234,6 +237,7 @@ class Store:
                     self._forget(name)
                 self._uncache(digest)
                 self._discard(self.objects / digest)
+                self._discard(self.unpacked / digest)
                 removed.append(Removed(tuple(names), digest))
         self._clean()
         return removed
@@ -498,6 +502,9 @@ class Store:
                 (place / UNUSED).unlink(missing_ok=True)
             elif _unused(place, now) and not holds.owners(place):
                 self._discard(place)
+        for folder in self.unpacked.glob("[0-9a-f]*"):
+            if not (self.objects / folder.name).is_dir():
+                self._discard(folder)
 
     def _discard(self, place: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -505,7 +512,8 @@ class Store:
 
     def _clean(self) -> None:
         """Remove what `_discard` and dead processes left. No lock is needed."""
-        for folder in (self.root, self.objects, self.cache, self.kernels, *self.images.glob("*")):
+        folders = (self.root, self.objects, self.cache, self.kernels, self.unpacked)
+        for folder in (*folders, *self.images.glob("*")):
             fs.sweep_temps(folder)
 
 

@@ -73,11 +73,14 @@ def usage(store: Store) -> Sequence[Usage]:
     kernels, unused = list(_entries(store.kernels)), _unused_kernels(store)
     facts = list(_entries(store.root / FACTS))
     known = sum(map(disk_usage, facts))
+    unpacked = list(_entries(store.unpacked))
+    bases = sum(map(disk_usage, unpacked))
     size = sum(map(disk_usage, linked)) + disk_usage(store.link_cache / "index")
     return (
         _objects(store, "images", [digest for digest in digests if digest in names]),
         _objects(store, "build cache", [digest for digest in digests if digest not in names]),
         Usage("linked files", sum(p.suffix == ".json" for p in linked), 0, size, size),
+        Usage("unpacked bases", len(unpacked), 0, bases, bases),
         Usage("check cache", len(facts), 0, known, known),
         Usage(
             "kernels",
@@ -121,6 +124,11 @@ def prune(store: Store, *, everything: bool) -> Pruned:
     for path in _unused_kernels(store):
         fs.unlink(path)
     trim_links(store.link_cache, 0 if everything else LINK_CACHE_MAX)
+    for folder in _entries(store.unpacked):
+        with contextlib.suppress(FileNotFoundError):
+            if everything:
+                fs.discard(folder)
+    fs.sweep_temps(store.unpacked)
     _trim(store.root / FACTS, 0 if everything else FACTS_MAX)
     return Pruned(removed, max(0, before - disk_usage(store.root)))
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """`base:`: the tree of an image in the store as the start of another one.
 
-Beside each image the store keeps an index of its tree: every path with its attributes, and for
-host files the place they came from and what tells a change. A base is put together from those
-files again; when one of them changed, the build is refused, since the result would not be what the
-base's name says.
+Beside an image that was built here the store keeps an index of its tree: every path with its
+attributes, and for host files the place they came from and what tells a change. A base is put
+together from those files again. Without an index (the image was pulled or loaded), or when one of
+the files changed since, the tree is read out of the image's pool (`basepool`).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from capstan.build.rootfs import Facts, Tree, unreadable
+from capstan.build import basepool
+from capstan.build.rootfs import Facts, Tree
 from capstan.build.zfs.tree import Node
-from capstan.errors import BuildError
-from capstan.store import StoredImage
+from capstan.store import Store, StoredImage
 
 INDEX = "tree.json"
 VERSION = 1
@@ -41,26 +41,26 @@ def dump(tree: Tree) -> bytes:
     return json.dumps({"version": VERSION, "nodes": rows}, separators=(",", ":")).encode()
 
 
-def restore(tree: Tree, image: StoredImage) -> None:
+def restore(tree: Tree, image: StoredImage, store: Store) -> None:
     """Put the tree of `image` into the empty `tree`.
 
     Raises:
-        BuildError: the index is missing or damaged, or a file changed since the image was built.
+        ImageError: the index is of no use, and the pool is damaged.
     """
-    name = str(image.ref)
-    index = image.disk.parent / INDEX
-    hint = f"build {name} again on this machine"
+    root = tree.root
     try:
-        raw: Any = json.loads(index.read_bytes())
+        raw: Any = json.loads((image.disk.parent / INDEX).read_bytes())
         if raw["version"] != VERSION:
-            raise BuildError(f"base image {name}: its index is of another version", hint=hint)
-        _restore_rows(tree, raw["nodes"], name)
-    except FileNotFoundError as err:
-        raise BuildError(f"base image {name} has no index of its files", hint=hint) from err
-    except OSError as err:
-        raise unreadable(index, err) from err
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as err:
-        raise BuildError(f"base image {name}: {index} is damaged ({err!r})", hint=hint) from err
+            raise _UselessError
+        _restore_rows(tree, raw["nodes"])
+    except (_UselessError, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        tree.root = root
+        tree.facts.clear()
+        basepool.restore(tree, image, store)
+
+
+class _UselessError(Exception):
+    """The index is of another version, or a file changed."""
 
 
 def _dump_source(tree: Tree, node: Node) -> object:
@@ -72,7 +72,7 @@ def _dump_source(tree: Tree, node: Node) -> object:
     return [host, *dataclasses.astuple(tree.facts[host])]
 
 
-def _restore_rows(tree: Tree, rows: list[Any], name: str) -> None:
+def _restore_rows(tree: Tree, rows: list[Any]) -> None:
     nodes: list[Node] = []
     for row in rows:
         if row[1] is not None:
@@ -82,7 +82,7 @@ def _restore_rows(tree: Tree, rows: list[Any], name: str) -> None:
             node = Node(mode, uid, gid, mtime_ns, rdev=rdev)
             if stat.S_ISLNK(mode):
                 node.target = os.fsencode(target)
-            node.source = _restore_source(tree, row[3], name)
+            node.source = _restore_source(tree, row[3])
         nodes.append(node)
         if row[0] == "/":
             tree.root = node
@@ -91,24 +91,14 @@ def _restore_rows(tree: Tree, rows: list[Any], name: str) -> None:
         tree.node_at(parent).children[os.fsencode(last)] = node
 
 
-def _restore_source(tree: Tree, source: Any, name: str) -> Path | bytes | None:
+def _restore_source(tree: Tree, source: Any) -> Path | bytes | None:
     if source is None:
         return None
     if isinstance(source, str):
         return base64.b64decode(source)
     host, *numbers = source
     facts = Facts(*numbers)
-    try:
-        now = Facts.of(os.lstat(host))
-    except OSError as err:
-        raise _changed(name, host) from err
-    if now != facts:
-        raise _changed(name, host)
+    if Facts.of(os.lstat(host)) != facts:
+        raise _UselessError
     tree.facts[host] = facts
     return Path(host)
-
-
-def _changed(name: str, host: str) -> BuildError:
-    return BuildError(
-        f"base image {name}: {host} changed since it was built", hint=f"build {name} again"
-    )

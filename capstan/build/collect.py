@@ -133,8 +133,9 @@ def _collect_capstanfile(tree: Tree, spec: Capstanfile) -> RunConfig | None:
             )
     parent = None
     if spec.base is not None:
-        image = Store().open(spec.base)
-        base.restore(tree, image)
+        store = Store()
+        image = store.open(spec.base)
+        base.restore(tree, image, store)
         tree.record("base", f"{image.title} {image.digest[:12]}")
         parent = image.manifest.config
     if spec.rootfs is not None:

@@ -22,7 +22,7 @@ from capstan import __version__, manifest, paths, ref, upkeep
 from capstan.build import base, elf
 from capstan.build.check import warnings_of
 from capstan.build.collect import BuildOptions, Plan, collect
-from capstan.build.linktree import link_tree
+from capstan.build.linktree import link_tree, linked_before
 from capstan.build.reuse import BuildKey
 from capstan.build.rootfs import Tree, unreadable
 from capstan.errors import BuildError, CapstanError
@@ -102,7 +102,7 @@ def _make(
         talk.warn(line)
 
     def write(out: BinaryIO) -> ImageManifest:
-        linked: tuple[LinkedFile, ...] = ()
+        linked = linked_before(plan.tree)
         if options.link:
             cache = store.link_cache if options.reuse else None
             linked = link_tree(plan.tree, cache, plan.nolink, talk.warn)

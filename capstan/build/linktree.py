@@ -7,6 +7,7 @@ linked goes in as it is; its system calls trap, which works and costs more.
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -44,6 +45,9 @@ def link_tree(
     linked = []
     for path, node in _candidates(tree, nolink):
         assert node.source is not None
+        if id(node) in tree.linked:
+            linked.append(dataclasses.replace(tree.linked[id(node)], path=path))
+            continue
         try:
             result = link_file(node.source, cache=cache)
         except ElfError:
@@ -60,6 +64,12 @@ def link_tree(
         elif result.report.reason and result.report.sites and notify is not None:
             notify(f"{path} is not linked, its system calls are slow: {result.report.reason}")
     return tuple(linked)
+
+
+def linked_before(tree: Tree) -> tuple[LinkedFile, ...]:
+    """The files of a base image that are linked in it."""
+    rows = {id(node): path for path, node in tree.files() if id(node) in tree.linked}
+    return tuple(dataclasses.replace(tree.linked[key], path=path) for key, path in rows.items())
 
 
 def _candidates(tree: Tree, nolink: Sequence[str]) -> Iterator[tuple[str, Node]]:

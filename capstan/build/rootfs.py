@@ -25,7 +25,7 @@ from pathlib import Path
 
 from capstan.build.zfs.tree import Node
 from capstan.errors import BuildError
-from capstan.manifest import Step
+from capstan.manifest import LinkedFile, Step
 
 MAX_LINKS = 40
 UNSET = -1
@@ -100,6 +100,7 @@ class Tree:
         self.facts: dict[str, Facts] = {}
         self.warnings: list[str] = []
         self.steps: list[Step] = []
+        self.linked: dict[int, LinkedFile] = {}  # by id() of the node: linked already
         self._inodes: dict[tuple[int, int], Node] = {}
         self._stats: dict[str, os.stat_result | None] = {}
 

@@ -220,13 +220,21 @@ class Filesystem:
         return found
 
     def walk(self) -> Iterator[tuple[bytes, Entry]]:
-        """(path, inode) of everything, the root first; each directory before what is in it."""
+        """(path, inode) of everything, the root first; each directory before what is in it.
+
+        Raises:
+            ImageError: damaged, or a directory is in two places.
+        """
         waiting = [(b"/", self.root)]
+        seen: set[int] = set()
         while waiting:
             path, number = waiting.pop()
             entry = self.entry(number)
             yield path, entry
             if stat.S_ISDIR(entry.attributes.mode):
+                if number in seen:
+                    raise self.objects.device.error(f"directory {number} is in two places")
+                seen.add(number)
                 for name, (child, _) in sorted(self.names(number).items(), reverse=True):
                     waiting.append((path.rstrip(b"/") + b"/" + name, child))
 

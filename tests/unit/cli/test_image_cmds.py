@@ -199,7 +199,7 @@ def test_export_without_qemu_img(
 
 def test_system(capsys: Output, store: Store) -> None:
     assert [line.split()[0] for line in lines(capsys, "system", "df")] == [
-        "KIND", "images", "build", "linked", "check", "kernels",
+        "KIND", "images", "build", "linked", "unpacked", "check", "kernels",
     ]  # fmt: skip
     assert capstan("system", "check", "--deep") == 0
     unnamed = next(d for d in store.digests() if not store.names(d))
