@@ -179,14 +179,15 @@ def _remove(path: Path) -> bool:
 
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool = True, seconds: float = LOCK_SECONDS) -> Iterator[None]:
-    """Hold the lock file `path`; the kernel lets go of it when the process ends.
+    """Hold the lock file `path`, or lock a directory; the kernel lets go when the process ends.
 
     Raises:
         BlockingIOError: somebody else holds it and `wait` is false.
         CapstanError: somebody else held it for `seconds`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
+    fd = os.open(path, flags | os.O_CLOEXEC, 0o644)
     try:
         if wait:
             _wait_for(fd, path, seconds)

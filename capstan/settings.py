@@ -1,37 +1,347 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Every setting of the tool: one table, and the only reader of `CAPSTAN_*` variables.
 
-Precedence: what the command line gave, then the environment, then the default.
+Precedence: what the command line gave, then the environment, then the project's file, then the
+user's file, then the default; an empty variable counts as unset. The command line, the variables,
+both files, `capstan config` and docs/settings.md know what stands in TABLE and nothing else.
+
+A row is a setting that something reads. What decides which programs run on the host, where state
+is kept or whom to trust has `project=False`: a file that came with somebody's source tree must not
+set it, and is refused when it tries. `settings_files` finds, reads and changes the files.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from capstan import units
+from capstan.errors import UsageError
+
+Value = str | int | bool | tuple[str, ...] | Mapping[str, str]
+
+CONFIG_VARIABLE = "CAPSTAN_CONFIG"
+"""Names another user file; not a setting, since it says where settings are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What values a setting takes: `parse` reads text, `toml` a value of a file in a folder.
+
+    Both raise ValueError, or UsageError, for what is none; `expected` completes "expected ...".
+    """
+
+    expected: str
+    parse: Callable[[str], Value]
+    toml: Callable[[object, Path], Value]
+    show: Callable[[Value], str] = str
+    choices: tuple[str, ...] = ()
+
+
+class Origin(Enum):
+    """Where a value came from, first come first served."""
+
+    FLAG = "flag"
+    ENVIRONMENT = "environment"
+    PROJECT = "project file"
+    USER = "user file"
+    DEFAULT = "default"
+
+
+# --- kinds -------------------------------------------------------------------------------------
+
+
+def _of_text(parse: Callable[[str], Value]) -> Callable[[object, Path], Value]:
+    """The reader of a TOML string that `parse` understands."""
+
+    def read(raw: object, _folder: Path) -> Value:
+        if not isinstance(raw, str):
+            raise ValueError
+        return parse(raw)
+
+    return read
+
+
+def _text(text: str) -> str:
+    if not text or not text.isprintable():
+        raise ValueError
+    return text
+
+
+def _path_from(raw: object, folder: Path) -> str:
+    if not isinstance(raw, str):
+        raise ValueError
+    return str(folder / Path(_text(raw)).expanduser())
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(_text(part.strip()) for part in text.split(",")) if text.strip() else ()
+
+
+def _list_from(raw: object, _folder: Path) -> tuple[str, ...]:
+    if not isinstance(raw, list) or not all(isinstance(item, str) for item in raw):
+        raise ValueError
+    return tuple(_text(item) for item in raw)
+
+
+def _map(text: str) -> dict[str, str]:
+    pairs = [part.partition("=") for part in _list(text)]
+    if any(not (name and equals and value) for name, equals, value in pairs):
+        raise ValueError
+    return {name: value for name, _, value in pairs}
+
+
+def _map_from(raw: object, _folder: Path) -> dict[str, str]:
+    if not isinstance(raw, dict) or not all(isinstance(item, str) for item in raw.values()):
+        raise ValueError
+    return {str(name): _text(item) for name, item in raw.items()}
+
+
+def _show_list(value: Value) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _show_map(value: Value) -> str:
+    items = value.items() if isinstance(value, Mapping) else ()
+    return ",".join(f"{name}={item}" for name, item in items)
+
+
+def _bool(text: str) -> bool:
+    words = {"1": True, "true": True, "yes": True, "on": True}
+    words |= {"0": False, "false": False, "no": False, "off": False}
+    if text.lower() not in words:
+        raise ValueError
+    return words[text.lower()]
+
+
+def _bool_from(raw: object, _folder: Path) -> bool:
+    if not isinstance(raw, bool):
+        raise ValueError
+    return raw
+
+
+def one_of(*words: str) -> Kind:
+    """One of these words."""
+
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError
+        return text
+
+    expected = f"{', '.join(words[:-1])} or {words[-1]}"
+    return Kind(expected, parse, _of_text(parse), choices=words)
+
+
+def whole(least: int) -> Kind:
+    """A whole number, `least` or more."""
+
+    def check(number: int) -> int:
+        if number < least:
+            raise ValueError
+        return number
+
+    def from_toml(raw: object, _folder: Path) -> int:
+        if not isinstance(raw, int) or isinstance(raw, bool):
+            raise ValueError
+        return check(raw)
+
+    return Kind(f"a whole number, {least} or more", lambda text: check(int(text)), from_toml)
+
+
+TEXT = Kind("text", _text, _of_text(_text))
+PATH = Kind("a path", lambda text: str(Path(_text(text)).absolute()), _path_from)
+LIST = Kind("a list, like a,b", _list, _list_from, _show_list)
+MAP = Kind("pairs, like a=b,c=d", _map, _map_from, _show_map)
+BOOL = Kind("true or false", _bool, _bool_from, lambda value: "true" if value else "false")
+SIZE = Kind(
+    "a size, like 256M or 2G",
+    units.parse_size,
+    _of_text(units.parse_size),
+    lambda value: units.format_size(value) if isinstance(value, int) else str(value),
+)
+
+
+# --- the table ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One row: how a setting is called in each place it can be given."""
+    """One row: how a setting is called in each place it can be given, and what it takes.
+
+    `default` None: `unset` says in words what happens then.
+    """
 
     key: str
     env: str
     flag: str | None
     help: str
+    kind: Kind = TEXT
+    default: Value | None = None
+    unset: str = "not set"
+    project: bool = False
 
 
 TABLE: tuple[Setting, ...] = (
-    Setting("root", "CAPSTAN_ROOT", None, "directory of the local store"),
-    Setting("kernel", "CAPSTAN_KERNEL", None, "guest kernel to put into images"),
+    Setting(
+        "root",
+        "CAPSTAN_ROOT",
+        None,
+        "directory of the local store",
+        kind=PATH,
+        unset="the user's data directory",
+    ),
+    Setting(
+        "kernel",
+        "CAPSTAN_KERNEL",
+        None,
+        "guest kernel to put into images",
+        kind=PATH,
+        unset="the kernel capstan comes with",
+    ),
+    Setting(
+        "accel",
+        "CAPSTAN_ACCEL",
+        "--accel",
+        "what executes the guest: KVM, QEMU's emulator, or the best that works",
+        kind=one_of("auto", "kvm", "tcg"),
+        default="auto",
+        project=True,
+    ),
+    Setting(
+        "machine",
+        "CAPSTAN_MACHINE",
+        "--machine",
+        "QEMU's machine: devices on MMIO (fastest start) or on PCI",
+        kind=one_of("microvm", "q35"),
+        default="microvm",
+        project=True,
+    ),
+    Setting(
+        "memory",
+        "CAPSTAN_MEMORY",
+        "--memory",
+        "memory of a machine, in place of what its image says",
+        kind=SIZE,
+        unset="what the image says",
+        project=True,
+    ),
+    Setting(
+        "cpus",
+        "CAPSTAN_CPUS",
+        "--cpus",
+        "number of CPUs of a machine, in place of what its image says",
+        kind=whole(1),
+        unset="what the image says",
+        project=True,
+    ),
 )
 
 _ROWS = {row.key: row for row in TABLE}
 
 
-def get(key: str, given: str | None = None, environ: Mapping[str, str] | None = None) -> str | None:
-    """The value of the setting `key`, None when nobody set it; an empty value counts as unset."""
-    row = _ROWS[key]
+# --- reading -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The value of a setting (None: nobody set it), and who says so: a flag, a variable, a file."""
+
+    setting: Setting
+    value: Value | None
+    origin: Origin
+    where: str = ""
+
+    @property
+    def text(self) -> str | None:
+        """The value as one would write it on a command line."""
+        return None if self.value is None else self.setting.kind.show(self.value)
+
+
+def row(key: str) -> Setting:
+    """The row of `key`, written with - or _.
+
+    Raises:
+        UsageError: there is none; the hint names the nearest.
+    """
+    found = _ROWS.get(key.replace("-", "_"))
+    if found is None:
+        raise UsageError(f"there is no setting {key}", hint=nearest(key))
+    return found
+
+
+def nearest(key: str) -> str:
+    """A hint that names the setting most like `key`."""
+    import difflib
+
+    close = difflib.get_close_matches(key.replace("-", "_"), _ROWS, 1)
+    return f"did you mean {close[0]}?" if close else f"known: {', '.join(_ROWS)}"
+
+
+def read_text(setting: Setting, text: str, where: str) -> Value:
+    """The value that `text`, given in the place `where`, stands for.
+
+    Raises:
+        UsageError: none that the setting takes.
+    """
+    try:
+        return setting.kind.parse(text)
+    except (ValueError, UsageError) as err:
+        problem = f"{where}: {text!r} is no value of {setting.key}"
+        raise UsageError(problem, hint=f"expected {setting.kind.expected}") from err
+
+
+def lookup(key: str, given: str | None = None, environ: Mapping[str, str] | None = None) -> Found:
+    """What the setting `key` is and where that comes from; `given` is the command line's text.
+
+    Raises:
+        UsageError: a value is wrong, or a file cannot be used.
+    """
+    setting = _ROWS[key]
     if given:
-        return given
-    return (os.environ if environ is None else environ).get(row.env) or None
+        where = setting.flag or key
+        return Found(setting, read_text(setting, given, where), Origin.FLAG, where)
+    text = (os.environ if environ is None else environ).get(setting.env)
+    if text:
+        value = read_text(setting, text, setting.env)
+        return Found(setting, value, Origin.ENVIRONMENT, setting.env)
+    from capstan import settings_files
+
+    for origin, path in settings_files.files():
+        values = settings_files.read(path, is_project=origin is Origin.PROJECT)
+        if key in values:
+            return Found(setting, values[key], origin, str(path))
+    return Found(setting, setting.default, Origin.DEFAULT)
+
+
+def get(key: str, given: str | None = None, environ: Mapping[str, str] | None = None) -> str | None:
+    """The value of the setting `key` as text, None when nobody set it and there is no default."""
+    return lookup(key, given, environ).text
+
+
+def get_int(key: str, given: str | None = None) -> int | None:
+    """The value of a setting that is a number or a size in bytes."""
+    value = lookup(key, given).value
+    assert value is None or isinstance(value, int)
+    return value
+
+
+def get_bool(key: str, given: str | None = None) -> bool:
+    """The value of a setting that is true or false."""
+    return bool(lookup(key, given).value)
+
+
+def get_list(key: str, given: str | None = None) -> tuple[str, ...]:
+    """The value of a setting that is a list."""
+    value = lookup(key, given).value
+    assert value is None or isinstance(value, tuple)
+    return value or ()
+
+
+def get_map(key: str, given: str | None = None) -> dict[str, str]:
+    """The value of a setting that is pairs."""
+    value = lookup(key, given).value
+    assert value is None or isinstance(value, Mapping)
+    return dict(value or {})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from capstan import ui
+from capstan import settings, ui
 from capstan.cli.options import build_options
 from capstan.errors import UsageError
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     Function = TypeVar("Function", bound=Callable[..., None])
 
-MACHINE_HELP = "QEMU's machine: devices on MMIO (fastest start) or on PCI"
+ACCEL_HELP = "KVM, QEMU's emulator, or the best that works (default: auto)"
+MACHINE_HELP = "devices on MMIO (default: microvm, the fastest start) or on PCI"
 DEBUG_WORDS = ("torture", "echo")
 PUBLISH_HELP = "publish [ADDR:][HOST:]GUEST[/udp]; ranges like 80-89"
 NET_HELP = "user (QEMU's own; needs no rights), tap[=IF], bridge=NAME, none"
@@ -33,15 +34,13 @@ FDS = "3 stdin/stdout, 4 stderr, 5 control, 6 serial, 7 QMP (sockets), 8 paramet
 
 OPTIONS = (
     click.option("-m", "--memory", metavar="SIZE", help="memory, e.g. 64M or 2G"),
-    click.option("-c", "--cpus", type=int, metavar="N", help="number of CPUs"),
+    click.option("-c", "--cpus", metavar="N", help="number of CPUs"),
     click.option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="set a variable"),
     click.option("--env-file", multiple=True, metavar="FILE", help="set variables from a file"),
     click.option("-w", "--workdir", metavar="DIR", help="working directory in the guest"),
     click.option("--entrypoint", metavar="PROGRAM", help="run this with ARGS instead"),
-    click.option("--accel", type=click.Choice(["auto", "kvm", "tcg"]), default="auto"),
-    click.option(
-        "--machine", type=click.Choice(["microvm", "q35"]), default="microvm", help=MACHINE_HELP
-    ),
+    click.option("--accel", type=click.Choice(["auto", "kvm", "tcg"]), help=ACCEL_HELP),
+    click.option("--machine", type=click.Choice(["microvm", "q35"]), help=MACHINE_HELP),
     click.option("--name", metavar="NAME", help=NAME_HELP),
     click.option("-p", "--publish", multiple=True, metavar="PORT", help=PUBLISH_HELP),
     click.option("-P", "--publish-all", is_flag=True, help="publish the ports the image names"),
@@ -116,7 +115,7 @@ def make_options(args: tuple[str, ...], given: dict[str, object]) -> RunOptions:
     entries = [entry for name in files for entry in spec.read_env_file(Path(str(name)))]
     extra = given["env"]
     assert isinstance(extra, tuple)
-    memory, name, timeout, port = (given[key] for key in ("memory", "name", "timeout", "gdb_port"))
+    name, timeout, port = (given[key] for key in ("name", "timeout", "gdb_port"))
     if timeout is not None and not float(str(timeout)) > 0:
         raise UsageError(f"--timeout {timeout}: not more than 0 seconds")
     verbose = bool(given["verbose"])
@@ -126,10 +125,10 @@ def make_options(args: tuple[str, ...], given: dict[str, object]) -> RunOptions:
         entrypoint=_text(given["entrypoint"]),
         env=(*entries, *extra),
         workdir=_text(given["workdir"]),
-        memory=spec.parse_size(str(memory)) if memory is not None else None,
-        cpus=int(str(given["cpus"])) if given["cpus"] is not None else None,
-        accel=spec.Accel(given["accel"]),
-        machine=spec.MachineType(given["machine"]),
+        memory=settings.get_int("memory", _text(given["memory"])),
+        cpus=settings.get_int("cpus", _text(given["cpus"])),
+        accel=spec.Accel(settings.get("accel", _text(given["accel"]))),
+        machine=spec.MachineType(settings.get("machine", _text(given["machine"]))),
         name=spec.check_name(str(name)) if name is not None else None,
         strace=bool(given["strace"]),
         stats=bool(given["stats"]),

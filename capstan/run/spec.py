@@ -126,19 +126,6 @@ class MachineSpec:
     taps: tuple[int, ...] = ()
 
 
-def parse_size(text: str) -> int:
-    """The bytes in `64M`, `1G`, `524288K`; a bare number counts MiB, as QEMU's -m does.
-
-    Raises:
-        UsageError: not a size.
-    """
-    found = re.fullmatch(r"(\d+)([KMGkmg]?)(?:i?[Bb])?", text)
-    if not found:
-        raise UsageError(f"{text!r} is not a size", hint="write it like 256M or 2G")
-    shift = {"": 20, "k": 10, "m": 20, "g": 30}[found[2].lower()]
-    return int(found[1]) << shift
-
-
 def parse_env(entries: Sequence[str], host: Mapping[str, str]) -> dict[str, str]:
     """The variables in `NAME=VALUE` entries; a bare NAME takes the host's value, if it has one."""
     env: dict[str, str] = {}

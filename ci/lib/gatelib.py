@@ -28,6 +28,7 @@ def setup(packages: list[str] | None = None) -> None:
     if done.returncode:
         cannot_run("the set-up failed (see above)")
     os.environ["CAPSTAN_ROOT"] = os.environ.get("CAPSTAN_GATE_ROOT", str(BUILD / "gate-store"))
+    os.environ["CAPSTAN_CONFIG"] = os.devnull
     os.environ["PATH"] = f"{CAPSTAN.parent}:{os.environ['PATH']}"
 
 

@@ -8,15 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from capstan import fs, paths, proc, settings, ui
-from capstan.errors import BuildError, CapstanError, TimeoutExpired
-
-
-def test_settings_precedence() -> None:
-    environ = {"CAPSTAN_ROOT": "/env", "CAPSTAN_KERNEL": ""}
-    assert settings.get("root", "/flag", environ) == "/flag"
-    assert settings.get("root", None, environ) == "/env"
-    assert settings.get("kernel", None, environ) is None
+from capstan import fs, paths, proc, ui, units
+from capstan.errors import BuildError, CapstanError, TimeoutExpired, UsageError
 
 
 def test_data_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -70,6 +63,8 @@ def test_lock(tmp_path: Path) -> None:
         pass
     with fs.locked(lock, wait=False):
         pass
+    with fs.locked(tmp_path), pytest.raises(BlockingIOError), fs.locked(tmp_path, wait=False):
+        pass
 
 
 def test_run() -> None:
@@ -92,6 +87,21 @@ def test_spawn() -> None:
 )
 def test_sizes(count: int, text: str) -> None:
     assert ui.size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("64", 64 << 20), ("64M", 64 << 20), ("2g", 2 << 30), ("8192K", 8 << 20), ("1GiB", 1 << 30)],
+)
+def test_parse_size(text: str, size: int) -> None:
+    assert units.parse_size(text) == size
+    assert units.parse_size(units.format_size(size)) == size
+
+
+@pytest.mark.parametrize("text", ["", "M", "-1", "1.5G", "1T", "64 M", "٣M"])
+def test_bad_sizes(text: str) -> None:
+    with pytest.raises(UsageError):
+        units.parse_size(text)
 
 
 def test_no_progress_without_a_terminal() -> None:

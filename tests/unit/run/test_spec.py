@@ -54,20 +54,6 @@ def test_refused(options: dict[str, object]) -> None:
         plan(**options)
 
 
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [("64", 64 << 20), ("64M", 64 << 20), ("2g", 2 << 30), ("8192K", 8 << 20), ("1GiB", 1 << 30)],
-)
-def test_sizes(text: str, size: int) -> None:
-    assert spec.parse_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "M", "-1", "1.5G", "1T", "64 M"])
-def test_bad_sizes(text: str) -> None:
-    with pytest.raises(UsageError):
-        spec.parse_size(text)
-
-
 def test_env_file(tmp_path: Path) -> None:
     path = tmp_path / "env"
     path.write_bytes(b"# comment\nA=1\r\n\nB=x y\nC\n")
