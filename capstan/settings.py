@@ -237,6 +237,15 @@ TABLE: tuple[Setting, ...] = (
         unset="what the image says",
         project=True,
     ),
+    Setting(
+        "color",
+        "CAPSTAN_COLOR",
+        "--color",
+        "whether output is coloured; NO_COLOR in the environment means never",
+        kind=one_of("auto", "always", "never"),
+        default="auto",
+        project=True,
+    ),
 )
 
 _ROWS = {row.key: row for row in TABLE}

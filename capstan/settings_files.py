@@ -16,13 +16,13 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from capstan import fs, ui
 from capstan.errors import UsageError
-from capstan.settings import CONFIG_VARIABLE, TABLE, Origin, Setting, Value, nearest
+from capstan.settings import CONFIG_VARIABLE, SIZE, TABLE, Origin, Setting, Value, nearest
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
@@ -142,14 +142,38 @@ def _line(text: str, key: str) -> str:
     return f":{text.count(chr(10), 0, found.start()) + 1}" if found else ""
 
 
-def change(path: Path, row: Setting, value: Value | None) -> bool:
-    """Set the key of `row` in the user's file `path`, or take it out (None); whether it changed.
-
-    Comments and order stay. The new text is checked before it takes the old one's place.
+def put(path: Path, row: Setting, value: Value) -> bool:
+    """Set the key of `row` in the user's file `path`; whether that changed it.
 
     Raises:
         UsageError: the file is not TOML, or cannot be written.
     """
+
+    def edit(document: TOMLDocument) -> bool:
+        raw = to_toml(row, value)
+        if row.key in document and document[row.key] == raw:
+            return False
+        document[row.key] = raw
+        return True
+
+    return _change(path, edit)
+
+
+def drop(path: Path, key: str) -> bool:
+    """Take `key` out of the user's file `path`; whether it was there.
+
+    Raises:
+        UsageError: the file is not TOML, or cannot be written.
+    """
+
+    def edit(document: TOMLDocument) -> bool:
+        return document.pop(key, None) is not None
+
+    return path.exists() and _change(path, edit)
+
+
+def _change(path: Path, edit: Callable[[TOMLDocument], bool]) -> bool:
+    """Let `edit` change the file, under a lock and in one step; comments and order stay."""
     import tomlkit
 
     path = path.resolve()
@@ -157,17 +181,10 @@ def change(path: Path, row: Setting, value: Value | None) -> bool:
         path.parent.mkdir(parents=True, exist_ok=True)
         with fs.locked(path.parent):
             document = _parse(path)
-            if value is None:
-                if row.key not in document:
-                    return False
-                del document[row.key]
-            else:
-                raw = _raw(row, value)
-                if document.get(row.key) == raw:
-                    return False
-                document[row.key] = raw
-            text = tomlkit.dumps(document)
-            fs.atomic_write(path, text.encode(), _mode(path))
+            if not edit(document):
+                return False
+            mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
+            fs.atomic_write(path, tomlkit.dumps(document).encode(), mode)
     except OSError as err:
         raise UsageError(f"{path}: {err.strerror}", hint="it holds settings of capstan") from err
     return True
@@ -185,17 +202,10 @@ def _parse(path: Path) -> TOMLDocument:
         raise UsageError(f"{path}: not TOML: {err}", hint="correct it with an editor") from err
 
 
-def _raw(row: Setting, value: Value) -> object:
-    """The TOML value for `value`: lists, tables, numbers and truths are their own, sizes text."""
+def to_toml(row: Setting, value: Value) -> str | int | bool | list[str] | dict[str, str]:
+    """`value` as TOML and JSON have it: sizes are text, all else is what it is."""
     if isinstance(value, tuple):
         return list(value)
     if isinstance(value, Mapping):
         return dict(value)
-    if isinstance(value, bool):
-        return value
-    shown = row.kind.show(value)
-    return value if isinstance(value, int) and shown == str(value) else shown
-
-
-def _mode(path: Path) -> int:
-    return path.stat().st_mode & 0o777 if path.exists() else 0o644
+    return row.kind.show(value) if row.kind is SIZE else value

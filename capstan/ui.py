@@ -1,20 +1,60 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Talk for people: lines on stderr, and a progress bar when stderr is a terminal."""
+"""Talk for people: lines on stderr, and a progress bar when stderr is a terminal.
+
+How much is said is one value for the process, set by -q, -v and --debug: `error` is always
+printed, `say` unless quiet, `detail` when verbose.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from enum import IntEnum
 
 Advance = Callable[[int, int], None]
 """Called with (bytes done, bytes in all)."""
 
 
-def say(text: str) -> None:
-    """Print a line for the user on stderr."""
+class Level(IntEnum):
+    """How much is said."""
+
+    QUIET = 0
+    NORMAL = 1
+    VERBOSE = 2
+    DEBUG = 3
+
+
+class _State:
+    level = Level.NORMAL
+
+
+def level() -> Level:
+    """How much is said now."""
+    return _State.level
+
+
+def set_level(wanted: Level) -> None:
+    """Say that much from now on."""
+    _State.level = wanted
+
+
+def error(text: str) -> None:
+    """Print a line that must be read on stderr."""
     with contextlib.suppress(BrokenPipeError):
         print(text, file=sys.stderr, flush=True)
+
+
+def say(text: str) -> None:
+    """Print a line for the user on stderr, unless they want quiet."""
+    if _State.level >= Level.NORMAL:
+        error(text)
+
+
+def detail(text: str) -> None:
+    """Print a line on stderr for users who want to know how."""
+    if _State.level >= Level.VERBOSE:
+        error(f"capstan: {text}")
 
 
 def size(count: int) -> str:
@@ -33,7 +73,7 @@ def progress(label: str, *, quiet: bool = False) -> Iterator[Advance | None]:
 
     rich is loaded at the first call, so a build that ends at once does not pay for it.
     """
-    if quiet or not sys.stderr.isatty():
+    if quiet or _State.level is Level.QUIET or not sys.stderr.isatty():
         yield None
         return
     import time

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from capstan import ui
-from capstan.cli.options import PROGRAM_ARGS, build_options, quiet_option
+from capstan.cli.flags import quiet_option
+from capstan.cli.options import PROGRAM_ARGS, build_options
 
 
 @click.command(context_settings=PROGRAM_ARGS)

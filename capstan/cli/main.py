@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """`capstan`: finds the command, runs it, and turns every failure into a message and an exit status.
 
-Commands are loaded when they are called, so `capstan --help` loads none of them. This is the only
-place that catches `CapstanError`; a traceback appears only with `--debug`.
+Commands are loaded when they are called, so `capstan --help` loads none of them, and TAB loads the
+one it is about. This is the only place that catches `CapstanError`; a traceback appears only with
+`--debug`.
 """
 
 from __future__ import annotations
@@ -14,9 +15,14 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from capstan import __version__, ui
+from capstan.cli import flags
 from capstan.errors import EXIT_TOOL, CapstanError
+
+COMPLETE = "_CAPSTAN_COMPLETE"
+"""The variable through which a shell asks what to complete."""
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "build": ("capstan.cli.build_cmds:build", "Make an image from a program or a Capstanfile."),
@@ -38,16 +44,27 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "List the system calls the guest serves.",
     ),
     "doctor": ("capstan.cli.doctor:doctor", "Check that this machine can build and run images."),
+    "config": ("capstan.cli.config_cmds:config", "Show and change settings."),
+    "completion": ("capstan.cli.completion_cmd:completion", "Print what a shell's TAB needs."),
+    "version": ("capstan.cli.version_cmd:version", "Show the versions of capstan and its parts."),
+    "help": ("capstan.cli.help_cmd:help_", "Show the help of a command."),
 }
 """name -> (module:attribute, first line of its help)"""
+
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "Images": ("build", "check", "images", "inspect", "rmi"),
+    "Instances": ("run",),
+    "This machine": ("config", "doctor", "syscalls", "sdk", "completion", "version", "help"),
+}
+"""The order of `capstan --help`; a command in none of them comes last."""
 
 
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, in the order of the table."""
-        return list(COMMANDS)
+        """The names, in the order of the sections."""
+        return [name for names in sections().values() for name in names]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command, imported now."""
@@ -61,59 +78,88 @@ class LazyGroup(click.Group):
                 raise
             raise CapstanError(f"this capstan has no command {cmd_name}") from err
         assert isinstance(command, click.Command)
-        return command
+        return flags.equip(command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The command `args` begin with, or an error that names a close one."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            import difflib
-
-            close = difflib.get_close_matches(args[0], COMMANDS, 1)
-            hint = f"did you mean `capstan {close[0]}`?" if close else "`capstan --help` lists them"
-            raise CapstanError(f"there is no command {args[0]}", hint=hint)
+            if ctx.resilient_parsing:
+                return None, None, args
+            raise unknown(args[0])
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+        width = max(map(len, COMMANDS))
+        for title, names in sections().items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), COMMANDS[name][1]) for name in names])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """The commands or options that begin so, without importing any."""
+        if incomplete.startswith("-"):
+            return click.Command.shell_complete(self, ctx, incomplete)
+        names = (name for name in self.list_commands(ctx) if name.startswith(incomplete))
+        return [CompletionItem(name, help=COMMANDS[name][1]) for name in names]
+
+
+def sections() -> dict[str, tuple[str, ...]]:
+    """The sections of the help, with all commands."""
+    placed = {name for names in SECTIONS.values() for name in names}
+    others = tuple(name for name in COMMANDS if name not in placed)
+    return {**SECTIONS, "Others": others} if others else SECTIONS
+
+
+def unknown(name: str) -> CapstanError:
+    """The error for a command that is not there."""
+    import difflib
+
+    close = difflib.get_close_matches(name, COMMANDS, 1)
+    hint = f"did you mean `capstan {close[0]}`?" if close else "`capstan --help` lists them"
+    return CapstanError(f"there is no command {name}", hint=hint)
 
 
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="`capstan COMMAND --help` and `man capstan-COMMAND` say more of each.",
 )
 @click.version_option(__version__, message="capstan %(version)s")
-@click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
-def cli(debug: bool) -> None:
+def cli() -> None:
     """Run unmodified Linux programs as small virtual machines."""
+
+
+flags.equip(cli)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line `argv` and exit with its status."""
     args = list(sys.argv[1:] if argv is None else argv)
+    ui.set_level(ui.Level.NORMAL)
+    if asked := os.environ.get(COMPLETE):
+        from capstan.cli import completion_cmd
+
+        sys.exit(completion_cmd.answer(asked))
     try:
         status = cli.main(args, prog_name="capstan", standalone_mode=False)
         sys.stdout.flush()
     except Exception as err:
-        if "--debug" in _leading(args):
-            raise
+        if ui.level() is ui.Level.DEBUG:
+            _trace(err)
         status = _report(err)
     except KeyboardInterrupt:
         status = 130
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _leading(args: Sequence[str]) -> list[str]:
-    """The options in front of the command."""
-    leading = []
-    for arg in args:
-        if not arg.startswith("-"):
-            break
-        leading.append(arg)
-    return leading
+def _trace(err: Exception) -> None:
+    """Print where `err` was raised, when that is news."""
+    if not isinstance(err, (click.ClickException, click.exceptions.Exit, click.Abort)):
+        import traceback
+
+        ui.error("".join(traceback.format_exception(err)).rstrip())
 
 
 def _report(err: Exception) -> int:
@@ -148,6 +194,6 @@ def _unexpected(err: Exception) -> None:
 
 
 def _error(message: str, hint: str | None) -> None:
-    ui.say(f"capstan: {message}")
+    ui.error(f"capstan: {message}")
     if hint:
-        ui.say(f"  hint: {hint}")
+        ui.error(f"  hint: {hint}")

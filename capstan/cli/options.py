@@ -48,13 +48,6 @@ def build_options(command: F) -> F:
     return command
 
 
-def quiet_option(command: F) -> F:
-    """`-q`."""
-    return click.option("-q", "--quiet", is_flag=True, help="Print only errors and results.")(
-        command
-    )
-
-
 def format_option(command: F) -> F:
     """`--format table|json`."""
     kinds = click.Choice(["table", "json"])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from capstan import settings, ui
+from capstan.cli.flags import verbose_option
 from capstan.cli.options import build_options
 from capstan.errors import UsageError
 
@@ -57,7 +58,7 @@ OPTIONS = (
     click.option("--stats", is_flag=True, help="show system calls and exits counted, at the end"),
     click.option("--loglevel", type=click.IntRange(0, 4), help="kernel messages: 0 to 4 (debug)"),
     click.option("--kernel-word", multiple=True, metavar="WORD", help="a guest/README.md word"),
-    click.option("-v", "--verbose", is_flag=True, help="show the guest's serial port on stderr"),
+    verbose_option("say more, and show the guest's serial port on stderr"),
     click.option("--gdb", is_flag=True, help="wait for gdb on a private socket"),
     click.option("--gdb-port", type=click.IntRange(1, 65535), help="... on a port of localhost"),
     click.option("--dry-run", is_flag=True, help="print the QEMU command line, start nothing"),

@@ -8,11 +8,11 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 venv=$root/.venv
 # To build and run images.
 base_packages=(gcc make libc6-dev binutils qemu-system-x86 python3-venv python3-dev)
-# ci/test only: the guest's code on the host, style, checking images and --gdb. What
+# ci/test only: the guest's code on the host, style, checking images, --gdb and TAB. What
 # the programs of ci/apps.toml need stands there and is installed by their gate.
 # shellcheck disable=SC2034
 test_packages=(clang libclang-rt-14-dev clang-format shellcheck gdb g++ git
-    grub-common musl-tools busybox-static xz-utils)
+    grub-common musl-tools busybox-static xz-utils zsh fish mandoc)
 
 say() { printf '%s\n' "$*"; }
 

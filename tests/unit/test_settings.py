@@ -66,7 +66,7 @@ def test_precedence(row: settings.Setting, user: Path, monkeypatch: pytest.Monke
         ):
             path.unlink(missing_ok=True)
             if is_there:
-                settings_files.change(path, row, settings.read_text(row, text, "test"))
+                settings_files.put(path, row, settings.read_text(row, text, "test"))
         environ = {row.env: variable} if by_env else {row.env: ""}
         found = settings.lookup(row.key, flag if by_flag else None, environ)
         wanted = (
@@ -192,12 +192,12 @@ def test_changes_keep_comments(user: Path) -> None:
     user.parent.mkdir(parents=True)
     user.write_text('# mine\nmemory = "64M" # little\n\nroot = "/x"\n')
     user.chmod(0o600)
-    assert settings_files.change(user, settings.row("memory"), 128 << 20)
-    assert not settings_files.change(user, settings.row("memory"), 128 << 20)
+    assert settings_files.put(user, settings.row("memory"), 128 << 20)
+    assert not settings_files.put(user, settings.row("memory"), 128 << 20)
     assert user.read_text() == '# mine\nmemory = "128M" # little\n\nroot = "/x"\n'
-    assert settings_files.change(user, settings.row("cpus"), 2)
-    assert settings_files.change(user, settings.row("root"), None)
-    assert not settings_files.change(user, settings.row("root"), None)
+    assert settings_files.put(user, settings.row("cpus"), 2)
+    assert settings_files.drop(user, "root")
+    assert not settings_files.drop(user, "root")
     assert user.read_text() == '# mine\nmemory = "128M" # little\n\ncpus = 2\n'
     assert user.stat().st_mode & 0o777 == 0o600 and list(user.parent.iterdir()) == [user]
 
@@ -205,11 +205,11 @@ def test_changes_keep_comments(user: Path) -> None:
 def test_a_linked_file_stays_linked(user: Path, tmp_path: Path) -> None:
     user.parent.mkdir(parents=True)
     user.symlink_to(tmp_path / "dotfile")
-    settings_files.change(user, settings.row("cpus"), 2)
+    settings_files.put(user, settings.row("cpus"), 2)
     assert user.is_symlink() and (tmp_path / "dotfile").read_text() == "cpus = 2\n"
     user.write_text("cpus =")
     with pytest.raises(UsageError, match="not TOML"):
-        settings_files.change(user, settings.row("cpus"), 3)
+        settings_files.put(user, settings.row("cpus"), 3)
 
 
 @pytest.mark.parametrize("row", settings.TABLE, ids=lambda row: row.key)
@@ -223,5 +223,5 @@ def test_what_is_set_is_found(row: settings.Setting, user: Path, data: st.DataOb
     except UsageError:
         return
     user.unlink(missing_ok=True)
-    settings_files.change(user, row, value)
+    settings_files.put(user, row, value)
     assert settings.lookup(row.key, environ={}).value == value

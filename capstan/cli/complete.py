@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the shells complete that is not in the command line's own tables: names of images, settings.
+
+Each function is a click `shell_complete=`: it answers within what a person waits for, and with
+nothing rather than with an error. `attach` finds the parameters of a command that take such names
+by what its help calls them, so a command need not say it again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import click
+from click.shell_completion import CompletionItem
+
+from capstan import settings
+from capstan.errors import CapstanError
+
+Items = list[CompletionItem[str]]
+
+
+def settings_keys(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> Items:
+    """The settings."""
+    return [
+        CompletionItem(row.key, help=row.help)
+        for row in settings.TABLE
+        if row.key.startswith(incomplete)
+    ]
+
+
+def settings_values(ctx: click.Context, _param: click.Parameter, incomplete: str) -> Items:
+    """The values of the setting the command names, when they are few."""
+    try:
+        row = settings.row(str(ctx.params.get("key")))
+    except CapstanError:
+        return []
+    words = row.kind.choices or (("true", "false") if row.kind is settings.BOOL else ())
+    if row.kind is settings.PATH:
+        return [CompletionItem(incomplete, type="file")]
+    return starting(words, incomplete)
+
+
+def images(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> Items:
+    """The images of the local store; `:latest` is left out unless it has been begun."""
+    from capstan.store import Store
+
+    try:
+        found = Store().all_names()
+    except (CapstanError, OSError):
+        return []
+    names = dict.fromkeys(sorted(str(ref) for refs in found.values() for ref in refs))
+    short = dict.fromkeys(name.removesuffix(":latest") for name in names)
+    return starting(short if ":" not in incomplete else names, incomplete)
+
+
+def images_or_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
+    """The images of the local store, and files."""
+    found = [] if incomplete.startswith((".", "/", "~")) else images(ctx, param, incomplete)
+    return [*found, CompletionItem(incomplete, type="file")]
+
+
+def starting(words: Iterable[str], incomplete: str) -> Items:
+    """The words that begin so."""
+    return [CompletionItem(word) for word in words if word.startswith(incomplete)]
+
+
+def attach(command: click.Command) -> None:
+    """Complete the parameters of `command` that take the name of an image."""
+    for param in command.params:
+        words = set(re.findall(r"[A-Z_]+", param.metavar or (param.name or "").upper()))
+        if param._custom_shell_complete is None and ("IMAGE" in words or words == {"NAME", "TAG"}):
+            has_files = words & {"PATH", "PROGRAM", "DIR", "FILE"}
+            param._custom_shell_complete = images_or_files if has_files else images

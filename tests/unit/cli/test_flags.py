@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""-q, -v, --debug and --color, in front of every command and behind; help and version."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from capstan import settings, ui
+from capstan.cli import flags
+from capstan.cli import main as cli
+from tests.unit.cli.test_main import capstan
+
+NAMES = ("--quiet", "--verbose", "--debug", "--color")
+
+
+@pytest.fixture(autouse=True)
+def plain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """No colour, no store, and afterwards as much talk as before."""
+    for name in ("NO_COLOR", "CAPSTAN_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CAPSTAN_ROOT", str(tmp_path / "store"))
+    monkeypatch.chdir(tmp_path)
+    yield
+    ui.set_level(ui.Level.NORMAL)
+
+
+def commands() -> Iterator[tuple[str, click.Command]]:
+    """Every command with its path."""
+    ctx = click.Context(cli.cli, info_name="capstan")
+
+    def walk(path: str, group: click.Group) -> Iterator[tuple[str, click.Command]]:
+        for name in group.list_commands(ctx):
+            command = group.get_command(ctx, name)
+            assert command is not None
+            yield f"{path} {name}".strip(), command
+            if isinstance(command, click.Group):
+                yield from walk(f"{path} {name}", command)
+
+    yield from walk("", cli.cli)
+
+
+ALL = dict(commands())
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_command_takes_them(name: str) -> None:
+    command = ALL[name]
+    opts = [text for param in command.params for text in param.opts]
+    assert set(NAMES) <= set(opts)
+    assert len(opts) == len(set(opts)), f"{name}: an option means two things"
+
+
+def test_every_command_has_a_section() -> None:
+    placed = [name for names in cli.SECTIONS.values() for name in names]
+    assert sorted(placed) == sorted(cli.COMMANDS)
+
+
+@pytest.mark.parametrize("where", ["front", "behind"])
+@pytest.mark.parametrize(
+    ("flag", "level"),
+    [("-q", "QUIET"), ("-v", "VERBOSE"), ("--debug", "DEBUG"), ("--verbose", "VERBOSE")],
+)
+def test_levels(where: str, flag: str, level: str) -> None:
+    args = [flag, "config", "path"] if where == "front" else ["config", "path", flag]
+    assert capstan(*args) == 0
+    assert ui.level() is ui.Level[level]
+
+
+def test_levels_do_not_stay() -> None:
+    assert capstan("-q", "config", "path") == 0
+    assert capstan("config", "path") == 0
+    assert ui.level() is ui.Level.NORMAL
+    assert capstan("-v", "config", "path", "--debug") == 0
+    assert ui.level() is ui.Level.DEBUG
+
+
+@pytest.mark.parametrize("args", [["-q", "config", "path", "-v"], ["-v", "-q", "version"]])
+def test_quiet_and_verbose(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert capstan(*args) == 125
+    assert "-q goes with neither" in capsys.readouterr().err
+
+
+def test_quiet_says_only_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    assert capstan("syscalls", "read") == 0
+    assert "1 full" in capsys.readouterr().err
+    assert capstan("syscalls", "-q", "read") == 0
+    out, err = capsys.readouterr()
+    assert "read" in out and not err
+    assert capstan("-q", "rmi", "-y", "none") == 125
+    assert "no image none" in capsys.readouterr().err
+
+
+def test_quiet_of_a_command_is_its_own() -> None:
+    """`images -q` prints names only, it is not the -q of all commands."""
+    command = cli.cli.get_command(click.Context(cli.cli), "images")
+    assert command is not None
+    (quiet,) = (param for param in command.params if "-q" in param.opts)
+    assert not isinstance(quiet, flags.QuietInHelp)
+    assert capstan("images", "-q") == 0
+    assert ui.level() is ui.Level.NORMAL
+
+
+def test_debug_shows_where(capsys: pytest.CaptureFixture[str]) -> None:
+    assert capstan("rmi", "-y", "none", "--debug") == 125
+    out, err = capsys.readouterr()
+    assert not out and err.startswith("Traceback") and "\ncapstan: there is no image none" in err
+    assert capstan("rmi", "-y", "none") == 125
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "variable", "no_color", "wanted"),
+    [
+        (None, "", "", None),
+        (None, "", "1", False),
+        (None, "always", "1", True),
+        ("always", "never", "1", True),
+        ("auto", "never", "1", None),
+        ("never", "always", "", False),
+        (None, "never", "", False),
+    ],
+)
+def test_color(
+    given: str | None,
+    variable: str,
+    no_color: str,
+    wanted: bool | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CAPSTAN_COLOR", variable)
+    monkeypatch.setenv("NO_COLOR", no_color)
+    assert flags.wants_color(given) is wanted
+
+
+def test_color_reaches_the_output(capsys: pytest.CaptureFixture[str]) -> None:
+    @click.command()
+    def coloured() -> None:
+        click.secho("text", fg="red")
+
+    flags.equip(coloured)
+    for args, wanted in (["--color", "always"], "\x1b[31mtext\x1b[0m\n"), ([], "text\n"):
+        coloured.main(args, standalone_mode=False)
+        assert capsys.readouterr().out == wanted
+    with pytest.raises(click.BadParameter):
+        coloured.main(["--color", "blue"], standalone_mode=False)
+
+
+def test_help_is_that_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["build"], ["config", "set"], []):
+        assert capstan("help", *words) == 0
+        by_help = capsys.readouterr().out
+        assert capstan(*words, "--help") == 0
+        assert capsys.readouterr().out == by_help
+        assert ("Show where a failure" in by_help) == (not words)
+    assert capstan("help", "config", "sett") == 125
+    assert "no command `capstan config sett`" in capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert capstan("version", "--format", "json") == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["image_format"] == "1" and record["capstan"]
+    assert capstan("version", "--format", "{{.capstan}}") == 0
+    assert capsys.readouterr().out == f"{record['capstan']}\n"
+
+
+def test_config_show(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAPSTAN_MEMORY", "64")
+    assert capstan("config", "show", "--origin", "memory") == 0
+    assert capsys.readouterr().out.split()[4:] == ["memory", "64M", "environment", "CAPSTAN_MEMORY"]
+    assert capstan("config", "print", "--format", "json") == 0
+    records = json.loads(capsys.readouterr().out)
+    assert [record["setting"] for record in records] == [row.key for row in settings.TABLE]
+    assert capstan("config", "show", "memmory") == 125
+    assert "did you mean memory?" in capsys.readouterr().err
+
+
+def test_config_set(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "deep" / "config.toml"
+    monkeypatch.setenv("CAPSTAN_CONFIG", str(path))
+    assert capstan("config", "get", "memory") == 1
+    assert capstan("config", "set", "memory", "1G") == 0
+    assert capstan("config", "set", "cpus", "two") == 125
+    assert capsys.readouterr() == (
+        "",
+        "capstan: config set: 'two' is no value of cpus\n"
+        "  hint: expected a whole number, 1 or more\n",
+    )
+    assert path.read_text() == 'memory = "1G"\n'
+    assert capstan("config", "get", "memory") == 0
+    assert capsys.readouterr().out == "1G\n"
+    monkeypatch.setenv("CAPSTAN_MEMORY", "64M")
+    assert capstan("config", "set", "memory", "2G") == 0
+    assert "CAPSTAN_MEMORY sets memory to 64M all the same" in capsys.readouterr().err
+    assert capstan("config", "path") == 0
+    assert capsys.readouterr().out == f"{path}\n"
+
+
+def test_config_repairs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A key that no capstan knows stops commands, and `config unset` takes it out."""
+    path = tmp_path / "config.toml"
+    path.write_text("# kept\nwrong-key = 1\n")
+    monkeypatch.setenv("CAPSTAN_CONFIG", str(path))
+    assert capstan("config", "show") == 125
+    assert f"{path}:2: there is no setting wrong-key" in capsys.readouterr().err
+    assert capstan("config", "unset", "wrong-key") == 0
+    assert path.read_text() == "# kept\n"
+    assert capstan("config", "unset", "wrong-key") == 0
+    assert "does not set wrong-key" in capsys.readouterr().err
