@@ -51,10 +51,16 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 """name -> (module:attribute, first line of its help)"""
 
-SECTIONS: dict[str, tuple[str, ...]] = {
-    "Images": ("build", "check", "images", "inspect", "rmi"),
-    "Instances": ("run",),
-    "This machine": ("config", "doctor", "syscalls", "sdk", "completion", "version", "help"),
+SECTIONS = {
+    "Images": "build check images inspect history tag rmi save load export import",
+    "Instances": (
+        "run ps logs attach start stop restart kill pause unpause wait rm rename port top stats "
+        "events where"
+    ),
+    "Registry": "pull push search login logout",
+    "Several together": "compose",
+    "This machine": "system config doctor syscalls sdk completion version help",
+    "Names of the first Capstan": "instances info delete",
 }
 """The order of `capstan --help`; a command in none of them comes last."""
 
@@ -106,10 +112,12 @@ class LazyGroup(click.Group):
 
 
 def sections() -> dict[str, tuple[str, ...]]:
-    """The sections of the help, with all commands."""
-    placed = {name for names in SECTIONS.values() for name in names}
-    others = tuple(name for name in COMMANDS if name not in placed)
-    return {**SECTIONS, "Others": others} if others else SECTIONS
+    """The sections of the help with the commands there are; none is left out."""
+    every = {title: names.split() for title, names in SECTIONS.items()}
+    placed = {name for names in every.values() for name in names}
+    every["Others"] = [name for name in COMMANDS if name not in placed]
+    found = {t: tuple(name for name in names if name in COMMANDS) for t, names in every.items()}
+    return {title: names for title, names in found.items() if names}
 
 
 def unknown(name: str) -> CapstanError:

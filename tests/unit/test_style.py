@@ -113,7 +113,8 @@ def test_ruff_check() -> None:
 
 
 def test_ruff_format() -> None:
-    ours = ("capstan", "tests", "guest", "ci/lib/gendocs.py", "ci/lib/testrun.py")
+    scripts = ("clidocs.py", "gendocs.py", "testrun.py")
+    ours = ("capstan", "tests", "guest", *(f"ci/lib/{name}" for name in scripts))
     run(needs("ruff", "ruff"), "format", "--check", *ours)
 
 
