@@ -14,7 +14,6 @@ from collections.abc import Iterable
 import click
 from click.shell_completion import CompletionItem
 
-from capstan import settings
 from capstan.errors import CapstanError
 
 Items = list[CompletionItem[str]]
@@ -22,6 +21,8 @@ Items = list[CompletionItem[str]]
 
 def settings_keys(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> Items:
     """The settings."""
+    from capstan import settings
+
     return [
         CompletionItem(row.key, help=row.help)
         for row in settings.TABLE
@@ -31,6 +32,8 @@ def settings_keys(_ctx: click.Context, _param: click.Parameter, incomplete: str)
 
 def settings_values(ctx: click.Context, _param: click.Parameter, incomplete: str) -> Items:
     """The values of the setting the command names, when they are few."""
+    from capstan import settings
+
     try:
         row = settings.row(str(ctx.params.get("key")))
     except CapstanError:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import click
 
-from capstan import settings, ui
+from capstan import ui
 from capstan.cli import complete
 from capstan.errors import CapstanError, UsageError
 
@@ -56,7 +56,7 @@ def _set(wanted: ui.Level) -> None:
 
 
 def _color(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
-    if value is not None or ctx.parent is None:
+    if (value is not None or ctx.parent is None) and not ctx.resilient_parsing:
         ctx.color = wants_color(value)
 
 
@@ -65,6 +65,8 @@ def wants_color(given: str | None) -> bool | None:
 
     NO_COLOR counts as a variable does: more than the files, less than CAPSTAN_COLOR.
     """
+    from capstan import settings
+
     try:
         found = settings.lookup("color", given)
     except CapstanError:  # a command that needs settings says so, others work without

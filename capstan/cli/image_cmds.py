@@ -94,7 +94,7 @@ def rmi(names: tuple[str, ...], force: bool, yes: bool) -> None:
         except CapstanError as err:
             failed.append(err)
     for first in failed[:-1]:
-        ui.say(f"capstan: {first.message}")
+        ui.error(f"capstan: {first.message}")
     if failed:
         raise failed[-1]
 
@@ -153,7 +153,7 @@ def _select(wanted: Sequence[tuple[str, str]], *, everything: bool) -> list[Stor
     unnamed = everything or any(key == "dangling" for key, _ in wanted)
     found, damaged = Store().scan(unnamed=unnamed)
     for err in damaged:
-        ui.say(f"capstan: {err.message}; {err.hint}")
+        ui.error(f"capstan: {err.message}; {err.hint}")
     kept = list(found)
     for key, value in wanted:
         if key == "reference":

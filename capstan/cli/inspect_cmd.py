@@ -43,7 +43,7 @@ FINDERS: dict[str, Callable[[str], Record | None]] = {"image": find_image}
 @click.command()
 @render.format_option
 @click.option("--type", "kind", type=click.Choice(list(FINDERS)), help="Only things of this kind.")
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument("names", metavar="IMAGE|FILE...", nargs=-1, required=True)
 def inspect(layout: str, kind: str | None, names: tuple[str, ...]) -> None:
     """Show all that is known about images (a name, an ID, or a path to a disk file) as JSON.
 

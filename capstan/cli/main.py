@@ -52,7 +52,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 """name -> (module:attribute, first line of its help)"""
 
 SECTIONS = {
-    "Images": "build check images inspect history tag rmi save load export import",
+    "Images": "build check images inspect history tag rmi save load export image",
     "Instances": (
         "run ps logs attach start stop restart kill pause unpause wait rm rename port top stats "
         "events where"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -88,18 +89,54 @@ def test_unexpected_errors_have_no_traceback(
     assert "Traceback" in capsys.readouterr().err
 
 
+HEAVY = {
+    *("numpy", "rich", "yaml", "asyncio", "platformdirs", "tomlkit", "lz4", "capstone", "elftools"),
+    *("qemu", "cryptography", "urllib3", "http.client", "ssl", "email", "multiprocessing"),
+}
+"""What no command may import before it knows that it needs it."""
+
+
+def imported(code: str) -> set[str]:
+    """The heavy modules there are when `code` has run in an interpreter of its own."""
+    script = f"import sys, contextlib\n{code}\nprint(sorted(set({HEAVY!r}) & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=TOP
+    )
+    return set(ast.literal_eval(done.stdout.splitlines()[-1]))
+
+
 def test_help_imports_no_command() -> None:
     code = (
-        "import sys, contextlib\n"
         "from capstan.cli.main import main\n"
         "with contextlib.suppress(SystemExit): main(['--help'])\n"
-        "heavy = {'numpy', 'rich', 'yaml', 'asyncio', 'platformdirs', 'capstan.build.image'}\n"
-        "print(heavy & set(sys.modules))\n"
+        "ours = {name for name in sys.modules if name.startswith('capstan.cli.')}\n"
+        "assert ours == {f'capstan.cli.{name}' for name in ('main', 'flags', 'complete')}, ours\n"
+        "assert 'capstan.settings' not in sys.modules\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=TOP
+    assert imported(code) == set()
+
+
+def test_commands_import_little() -> None:
+    """Importing the commands, for their help or for TAB, imports no library but click."""
+    code = (
+        "from capstan.cli import main\n"
+        "for name in main.COMMANDS:\n"
+        "    main.cli.get_command(None, name)\n"
     )
-    assert done.stdout.endswith("set()\n") and "doctor" in done.stdout
+    assert imported(code) == set()
+
+
+@pytest.mark.parametrize(
+    "line", ["images", "images --format json", "ps -a", "config path", "inspect none", "system df"]
+)
+def test_listings_import_little(line: str) -> None:
+    if line.split(maxsplit=1)[0] not in cli.COMMANDS:
+        pytest.skip(f"this capstan has no command {line.split(maxsplit=1)[0]}")
+    code = (
+        "from capstan.cli.main import main\n"
+        f"with contextlib.suppress(SystemExit): main({line.split()!r})\n"
+    )
+    assert imported(code) <= {"platformdirs"}
 
 
 @pytest.mark.perf
