@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from capstan import ui
+from capstan.cli import render
 from capstan.cli.options import build_options
 from capstan.errors import UsageError
 
@@ -19,9 +20,7 @@ COLOURS = {"error": "red", "warning": "yellow", "note": "blue"}
 
 
 @click.command("check", short_help="Say what an image lacks, before it is started.")
-@click.option(
-    "--format", "layout", type=click.Choice(["table", "json"]), default="table", help="Output."
-)
+@render.format_option
 @click.option("--json", "layout", flag_value="json", help="The same as --format json.")
 @click.option("--notes", is_flag=True, help="Show notes too, not only errors and warnings.")
 @build_options
@@ -35,12 +34,12 @@ def check(ctx: click.Context, /, layout: str, notes: bool, target: str, **given:
     build` takes, or the name of an image. The status is 1 when it would not run.
     """
     report = make_report(target, given)
-    if layout == "json":
-        import json
-
-        click.echo(json.dumps(report.to_json(), indent=1))
-    else:
+    if layout == "table":
         print_table(report, notes=notes)
+    elif layout == "json":
+        render.show_one(report.to_json(), layout)
+    else:
+        render.show(report.rows(), (), layout)
     ctx.exit(0 if report.runs else 1)
 
 

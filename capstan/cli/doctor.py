@@ -1,34 +1,48 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""`capstan doctor`: is everything here that `capstan run` needs?"""
+"""`capstan doctor`: is everything here that capstan needs?"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
+
+from capstan.cli import render
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from capstan.run.checkup import Finding
+
+COLOURS = {"ok": "green", "optional": "yellow", "missing": "red"}
 
 
 @click.command("doctor", short_help="Check what this machine can do.")
-@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table")
+@render.format_option
 @click.pass_context
-def doctor(ctx: click.Context, style: str) -> None:
-    """Check QEMU, KVM (by starting a guest) and the optional tools.
+def doctor(ctx: click.Context, layout: str) -> None:
+    """Check QEMU, KVM (by starting a guest), the store, the settings and the optional tools.
 
-    The status is 1 when `capstan run` would not work.
+    The status is 1 when something is missing that `capstan run` needs.
     """
     import dataclasses
-    import json
 
     from capstan.run.checkup import Level, examine
 
     findings = list(examine())
-    if style == "json":
-        rows = [{**dataclasses.asdict(row), "level": row.level.value} for row in findings]
-        click.echo(json.dumps(rows, indent=1))
+    if layout == "table":
+        show(findings)
     else:
-        width = max(len(row.name) for row in findings)
-        colours = {Level.OK: "green", Level.OPTIONAL: "yellow", Level.BAD: "red"}
-        for row in findings:
-            mark = click.style(f"{row.level.value:8}", fg=colours[row.level])
-            click.echo(f"{mark} {row.name:{width}}  {row.text}")
-            if row.advice:
-                click.echo(f"{'':8} {'':{width}}  -> {row.advice}")
+        rows = [{**dataclasses.asdict(row), "level": row.level.value} for row in findings]
+        render.show(rows, (), layout)
     ctx.exit(1 if any(row.level is Level.BAD for row in findings) else 0)
+
+
+def show(findings: Sequence[Finding]) -> None:
+    """Print the findings, each with its advice below."""
+    width = max(len(row.name) for row in findings)
+    for row in findings:
+        mark = click.style(f"{row.level.value:8}", fg=COLOURS[row.level.value])
+        click.echo(f"{mark} {row.name:{width}}  {row.text}")
+        if row.advice:
+            click.echo(f"{'':8} {'':{width}}  -> {row.advice}")

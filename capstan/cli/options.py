@@ -46,11 +46,3 @@ def build_options(command: F) -> F:
     ):
         command = option(command)
     return command
-
-
-def format_option(command: F) -> F:
-    """`--format table|json`."""
-    kinds = click.Choice(["table", "json"])
-    return click.option("--format", "layout", type=kinds, default="table", help="Output format.")(
-        command
-    )

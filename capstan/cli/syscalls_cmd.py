@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import click
 
 from capstan import syscalls as table
 from capstan import ui
+from capstan.cli import render
 from capstan.errors import UsageError
 
 
@@ -14,9 +17,9 @@ from capstan.errors import UsageError
 @click.option(
     "--format",
     "layout",
-    type=click.Choice(["table", "json", "markdown"]),
+    metavar="FORMAT",
     default="table",
-    help="Output format.",
+    help="table, json, markdown, or a template such as '{{.name}}'",
 )
 @click.option(
     "--level",
@@ -37,6 +40,9 @@ def syscalls(layout: str, levels: tuple[str, ...], names: tuple[str, ...]) -> No
         click.echo(table.as_json(rows), nl=False)
     elif layout == "markdown":
         click.echo(table.as_markdown(rows), nl=False)
+    elif layout != "table":
+        records = [{**dataclasses.asdict(row), "level": row.level.value} for row in rows]
+        render.show(records, (), layout)
     else:
         width = max((len(row.name) for row in rows), default=4)
         click.echo(f"{'NR':>3}  {'NAME':{width}}  LEVEL    NOTE")

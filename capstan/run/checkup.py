@@ -7,28 +7,34 @@ BAD means that `capstan run` does not work; what only makes it slower or poorer 
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import re
 import shutil
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from capstan import paths, proc
+from capstan import paths, proc, settings_files, storeversion
 from capstan.errors import CapstanError, MachineError
 from capstan.run import hostcaps
 from capstan.run.hostcaps import HostCaps, KvmKind
 from capstan.run.spec import Accel, MachineType
+from capstan.settings import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PACKAGES = ("click", "qemu.qmp", "rich", "platformdirs", "lz4", "numpy", "pyelftools", "PyYAML")
+PACKAGE = "capstan"
 TOOLS = {
+    "qemu-img": "writing qcow2 with `capstan export`: apt install qemu-utils",
+    "buildah": "building from a Dockerfile: apt install buildah",
+    "skopeo": "copying container images: apt install skopeo",
     "gdb": "debugging with --gdb: apt install gdb",
+    "man": "the manual pages: apt install man-db",
     "zdb": "checking images: apt install zfsutils-linux (contrib)",
     "grub-fstest": "checking images: apt install grub-common",
     "strace": "comparing with Linux: apt install strace",
-    "skopeo": "container images: apt install skopeo",
 }
 KINDS = {
     KvmKind.HARDWARE: "KVM on hardware virtualisation",
@@ -71,8 +77,9 @@ def examine() -> Iterator[Finding]:
             yield from _boots(host, kernel)
     except CapstanError as err:
         yield Finding("guest kernel", Level.BAD, err.message, err.hint or "")
-    for package in PACKAGES:
-        yield _package(package)
+    yield from _settings()
+    yield _store()
+    yield from _packages()
     for tool, use in TOOLS.items():
         found = shutil.which(tool)
         level = Level.OK if found else Level.OPTIONAL
@@ -140,6 +147,48 @@ def _kvm(proof: hostcaps.Proof) -> Finding:
     if proof.kvm is KvmKind.INTERPRETED:
         return Finding("boot on KVM", Level.OPTIONAL, text, "runs use TCG unless --accel kvm")
     return Finding("boot on KVM", Level.OK, text)
+
+
+def _store() -> Finding:
+    """Whether the local store can be read and written, or begun."""
+    try:
+        root = paths.data_root()
+        version = storeversion.read(root)
+    except CapstanError as err:
+        return Finding("store", Level.BAD, err.message, err.hint or "")
+    there = next((path for path in (root, *root.parents) if path.exists()), root)
+    if not os.access(there, os.W_OK | os.X_OK):
+        advice = "use another one: capstan config set root DIR"
+        return Finding("store", Level.BAD, f"{there}: no right to write", advice)
+    text = f"{root}, version {version}" if there == root else f"{root}, not begun yet"
+    return Finding("store", Level.OK, text)
+
+
+def _settings() -> Iterator[Finding]:
+    """Whether the files of settings can be used; those that are not there are well, too."""
+    found = dict(settings_files.files())
+    for origin, path in found.items():
+        try:
+            keys = settings_files.read(path, is_project=origin is Origin.PROJECT)
+            text = f"{path}: {', '.join(keys) or 'empty'}"
+            yield Finding(origin.value, Level.OK, text)
+        except CapstanError as err:
+            yield Finding(origin.value, Level.BAD, err.message, err.hint or "")
+    if not found:
+        yield Finding("settings", Level.OK, "no file: the defaults and the environment count")
+
+
+def _packages() -> Iterator[Finding]:
+    """The Python packages that this installation says it needs."""
+    try:
+        needed = importlib.metadata.requires(PACKAGE) or []
+    except importlib.metadata.PackageNotFoundError:
+        yield Finding("python", Level.OPTIONAL, "capstan is not installed", "pip install capstan")
+        return
+    for requirement in needed:
+        name = re.match(r"[\w.-]+", requirement)
+        if name is not None and "extra ==" not in requirement:
+            yield _package(name[0])
 
 
 def _package(name: str) -> Finding:

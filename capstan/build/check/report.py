@@ -98,9 +98,12 @@ class Report:
                 parts.append(f"{count} {severity.value}{'s' if count > 1 else ''}")
         return ", ".join(parts) or "nothing is missing"
 
-    def to_json(self) -> dict[str, object]:
-        """For `--format json`."""
-        rows = [
+    def rows(self) -> list[dict[str, object]]:
+        """The findings as `--format` shows them."""
+        return [
             {**asdict(f), "severity": f.severity.value, "kind": f.kind.value} for f in self.findings
         ]
-        return {"program": self.program, "runs": self.runs, "findings": rows}
+
+    def to_json(self) -> dict[str, object]:
+        """For `--format json`."""
+        return {"program": self.program, "runs": self.runs, "findings": self.rows()}
