@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The only place that starts other programs: argument lists, never a shell."""
+"""The only place that starts other programs: argument lists, never a shell; -v shows them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from capstan import ui
 from capstan.errors import CapstanError, TimeoutExpired
 
 Stream = int | IO[bytes] | None
@@ -42,6 +43,7 @@ def run(
         CapstanError: it could not be started.
         TimeoutExpired: it ran longer than `timeout` seconds and was killed.
     """
+    _show(argv)
     try:
         done = subprocess.run(
             list(argv),
@@ -65,6 +67,7 @@ def run_visible(argv: Sequence[str], *, cwd: Path | None = None) -> int:
     Raises:
         CapstanError: it could not be started.
     """
+    _show(argv)
     try:
         return subprocess.run(
             list(argv), cwd=cwd, stdin=DEVNULL, stdout=2, stderr=2, check=False
@@ -88,6 +91,7 @@ def spawn(
     Raises:
         CapstanError: it could not be started.
     """
+    _show(argv)
     try:
         return subprocess.Popen(
             list(argv),
@@ -100,6 +104,13 @@ def spawn(
         )
     except (OSError, ValueError) as err:
         raise _cannot_start(argv, err) from err
+
+
+def _show(argv: Sequence[str]) -> None:
+    if ui.level() >= ui.Level.VERBOSE:
+        import shlex
+
+        ui.detail(f"starts {shlex.join(argv)}")
 
 
 def _cannot_start(argv: Sequence[str], err: Exception) -> CapstanError:

@@ -12,13 +12,14 @@ set it, and is refused when it tries. `settings_files` finds, reads and changes 
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from capstan import units
+from capstan import ui, units
 from capstan.errors import UsageError
 
 Value = str | int | bool | tuple[str, ...] | Mapping[str, str]
@@ -321,8 +322,16 @@ def lookup(key: str, given: str | None = None, environ: Mapping[str, str] | None
     for origin, path in settings_files.files():
         values = settings_files.read(path, is_project=origin is Origin.PROJECT)
         if key in values:
-            return Found(setting, values[key], origin, str(path))
+            found = Found(setting, values[key], origin, str(path))
+            _tell(key, found.text or "", found.where)
+            return found
     return Found(setting, setting.default, Origin.DEFAULT)
+
+
+@functools.cache
+def _tell(key: str, text: str, where: str) -> None:
+    """Say once, to those who want to know, that a file decided."""
+    ui.detail(f"{key} is {text}, from {where}")
 
 
 def get(key: str, given: str | None = None, environ: Mapping[str, str] | None = None) -> str | None:

@@ -180,14 +180,22 @@ def _report(err: Exception) -> int:
     if isinstance(err, click.Abort):
         return 130
     if isinstance(err, click.ClickException):
-        ctx = getattr(err, "ctx", None)
-        command = ctx.command_path if ctx is not None else "capstan"
-        _error(err.format_message().rstrip("."), f"`{command} --help` shows how to use it")
-        return EXIT_TOOL
+        return _usage(err)
     if isinstance(err, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 128 + 13
     _unexpected(err)
+    return EXIT_TOOL
+
+
+def _usage(err: click.ClickException) -> int:
+    """Say what is wrong with the command line; a group alone is its help."""
+    if isinstance(err, click.exceptions.NoArgsIsHelpError):
+        click.echo(err.format_message())
+        return 0
+    ctx = getattr(err, "ctx", None)
+    command = ctx.command_path if ctx is not None else "capstan"
+    _error(err.format_message().rstrip("."), f"`{command} --help` shows how to use it")
     return EXIT_TOOL
 
 

@@ -7,7 +7,7 @@ import platform
 
 import click
 
-from capstan import __version__, manifest
+from capstan import __version__, manifest, storeversion
 from capstan.cli import render
 from capstan.errors import MachineError
 
@@ -17,7 +17,8 @@ from capstan.errors import MachineError
 def version(layout: str) -> None:
     """Show the versions of capstan and of what it works with.
 
-    An image runs when its format and its guest ABI are those shown here.
+    An image runs when its format and its guest ABI are those shown here. A store of an older
+    version is brought up to date by the first command that writes to it.
     """
     rows = [{"part": part, "version": text} for part, text in versions().items()]
     if layout == "table":
@@ -42,4 +43,5 @@ def versions() -> dict[str, str | None]:
         "qemu": qemu,
         "guest_abi": str(manifest.ABI),
         "image_format": str(manifest.FORMAT_VERSION),
+        "store": str(storeversion.VERSION),
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from capstan import settings, ui
+from capstan import proc, settings, ui
 from capstan.cli import flags
 from capstan.cli import main as cli
 from tests.unit.cli.test_main import capstan
@@ -103,6 +103,26 @@ def test_quiet_of_a_command_is_its_own() -> None:
     assert not isinstance(quiet, flags.QuietInHelp)
     assert capstan("images", "-q") == 0
     assert ui.level() is ui.Level.NORMAL
+
+
+def test_verbose_shows_what_decides_and_what_is_started(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "config.toml").write_text(f'root = "{tmp_path}/other"\n')
+    monkeypatch.setenv("CAPSTAN_CONFIG", str(tmp_path / "config.toml"))
+    monkeypatch.delenv("CAPSTAN_ROOT")
+    assert capstan("images", "-v") == 0
+    err = capsys.readouterr().err
+    assert err == f"capstan: root is {tmp_path}/other, from {tmp_path}/config.toml\n"
+    proc.run(["true", "a b"])
+    assert capsys.readouterr().err == "capstan: starts true 'a b'\n"
+
+
+@pytest.mark.parametrize("words", [[], ["config"]])
+def test_a_group_alone_is_its_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert capstan(*words) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(f"Usage: {' '.join(['capstan', *words])} ") and not err
 
 
 def test_debug_shows_where(capsys: pytest.CaptureFixture[str]) -> None:
