@@ -9,7 +9,11 @@ from typing import Any, TypeVar
 
 import click
 
+from capstan.cli import flags
+
 F = TypeVar("F", bound=Callable[..., Any])
+
+quiet_option = flags.quiet_option
 
 PROGRAM_ARGS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 """Context settings of commands that end in a program's own arguments."""

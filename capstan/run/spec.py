@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from capstan import units
 from capstan.errors import UsageError
 from capstan.run import net
 from capstan.run.net import NetOptions, NetSpec
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from capstan.manifest import ImageManifest
+
+parse_size = units.parse_size
 
 MAX_CPUS = 8
 MIN_MEMORY = 4 << 20
