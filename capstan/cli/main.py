@@ -54,7 +54,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 SECTIONS = {
     "Images": "build check images inspect history tag rmi save load export image",
     "Instances": (
-        "run ps logs attach start stop restart kill pause unpause wait rm rename port top stats "
+        "run create ps logs attach start stop restart kill pause unpause wait rm rename port top stats "
         "events where"
     ),
     "Registry": "pull push search login logout",
