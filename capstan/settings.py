@@ -247,6 +247,43 @@ TABLE: tuple[Setting, ...] = (
         default="auto",
         project=True,
     ),
+    Setting(
+        "registry",
+        "CAPSTAN_REGISTRY",
+        None,
+        "registry of names without a host: HOST[:PORT][/NAMESPACE]",
+        kind=TEXT,
+    ),
+    Setting(
+        "insecure_registries",
+        "CAPSTAN_INSECURE_REGISTRIES",
+        None,
+        "hosts whose certificates are not checked, or that have none: HOST[:PORT],...",
+        kind=LIST,
+    ),
+    Setting(
+        "trust",
+        "CAPSTAN_TRUST",
+        None,
+        "what must be signed, by which public key: HOST[/NAMESPACE]=FILE,...",
+        kind=MAP,
+    ),
+    Setting(
+        "registry_timeout",
+        "CAPSTAN_REGISTRY_TIMEOUT",
+        None,
+        "seconds a registry may be silent",
+        kind=whole(1),
+        default="30",
+    ),
+    Setting(
+        "registry_tries",
+        "CAPSTAN_REGISTRY_TRIES",
+        None,
+        "tries of each request to a registry",
+        kind=whole(1),
+        default="5",
+    ),
 )
 
 _ROWS = {row.key: row for row in TABLE}

@@ -38,6 +38,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("capstan.cli.archive_cmds:export", "Write an image as a disk or tar of its files."),
     "image": ("capstan.cli.image_cmds:image_group", "The commands for images once more."),
     "system": ("capstan.cli.system_cmds:system", "Show, clean and check the local store."),
+    "pull": ("capstan.cli.repo_cmds:pull", "Bring images from a registry into the local store."),
+    "push": ("capstan.cli.repo_cmds:push", "Put an image into a registry."),
+    "login": ("capstan.cli.repo_cmds:login", "Keep name and password for a registry."),
+    "logout": ("capstan.cli.repo_cmds:logout", "Forget name and password for a registry."),
     "sdk": ("capstan.cli.sdk_cmd:sdk", "Show how to compile with libcapstan."),
     "syscalls": (
         "capstan.cli.syscalls_cmd:syscalls",

@@ -11,6 +11,7 @@ import click
 from capstan import settings, ui
 from capstan.cli.flags import verbose_option
 from capstan.cli.options import build_options
+from capstan.cli.resolve import POLICIES
 from capstan.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ DEBUG_WORDS = ("torture", "echo")
 PUBLISH_HELP = "publish [ADDR:][HOST:]GUEST[/udp]; ranges like 80-89"
 NET_HELP = "user (QEMU's own; needs no rights), tap[=IF], bridge=NAME, none"
 QUEUES_HELP = "of the card (tap on q35; default: one per CPU, if the tap has them)"
+PULL_HELP = "take the image from its registry"
 NAME_HELP = "name of the machine and its host name"
 FDS = "3 stdin/stdout, 4 stderr, 5 control, 6 serial, 7 QMP (sockets), 8 parameters, 9... tap"
 
@@ -52,6 +54,7 @@ OPTIONS = (
     click.option("--mac", metavar="ADDR", help="Ethernet address of the network card"),
     click.option("--queues", type=int, metavar="N", help=QUEUES_HELP),
     click.option("--pcap", metavar="FILE", help="write all frames to a file for tcpdump -r"),
+    click.option("--pull", type=click.Choice(POLICIES), default="missing", help=PULL_HELP),
     click.option("--timeout", type=float, metavar="SEC", help="stop after that time, status 124"),
     click.option("--grace", type=float, default=10.0, metavar="SEC", help="SIGTERM to the end"),
     click.option("--strace", is_flag=True, help="print the program's system calls on stderr"),
@@ -91,11 +94,10 @@ def run(ctx: click.Context, /, target: str, args: tuple[str, ...], **given: obje
     """
     options = make_options(args, given)
     from capstan import run as service
-    from capstan.build.image import resolve_or_build
+    from capstan.cli.resolve import resolve_target
     from capstan.run.spec import plan
 
-    with ui.progress("Writing image") as bar:
-        image = resolve_or_build(target, make_build_options(target, given), bar, _say)
+    image = resolve_target(target, make_build_options(target, given), str(given["pull"]), _say)
     warn_unsupported(image.manifest)
     spec = plan(image.manifest, image.disk, image.kernel, options, _environ())
     if given["dry_run"]:

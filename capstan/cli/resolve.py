@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""From what the user typed to an image in the store: what is there, else a build, else a pull."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from capstan import ref, ui
+from capstan.errors import ImageError, UsageError
+from capstan.store import Store, StoredImage
+
+if TYPE_CHECKING:
+    from capstan.build.collect import BuildOptions
+    from capstan.ref import ImageRef
+    from capstan.repo.names import Reach
+    from capstan.repo.pull import Pulled
+
+POLICIES = ("missing", "always", "never")
+
+
+def resolve(name: str, policy: str = "missing", *, quiet: bool = False) -> StoredImage:
+    """The image called `name`, pulled when `policy` (one of `POLICIES`) says so.
+
+    Raises:
+        CapstanError: it is neither here nor to be had.
+    """
+    here = Store().find(name) if policy != "always" else None
+    if here is not None:
+        return here
+    parsed = ref.parse(name)
+    if policy == "never":
+        raise ImageError(
+            f"there is no image {parsed} here, and it is not to be pulled",
+            hint=f"`capstan pull {name}`, or without --pull never",
+        )
+    from capstan.cli.reach import reach
+
+    how = reach()
+    if not parsed.host and not how.registry:
+        raise UsageError(
+            f"there is no image {parsed} here and no registry to look in",
+            hint="set one (`export CAPSTAN_REGISTRY=HOST[:PORT][/NAMESPACE]`) or name it "
+            f"(HOST/{name}); `capstan build -t {name} PATH` makes the image instead",
+        )
+    return pull_image(parsed, how, quiet=quiet).image
+
+
+def resolve_target(
+    target: str, options: BuildOptions, policy: str, notify: Callable[[str], None]
+) -> StoredImage:
+    """The image that `capstan run TARGET` means: a name, or something to build one of.
+
+    A name of the store comes first unless it has a "/"; then a file or directory; then a registry.
+
+    Raises:
+        CapstanError: none of them.
+    """
+    from capstan.build.image import resolve_or_build
+
+    is_path = target.startswith((".", "/", "~")) or options.capstanfile is not None
+    is_path = is_path or Path(target).exists()
+    is_name = ref.try_parse(target) is not None
+    has_image = "/" not in target and is_name and Store().find(target) is not None
+    if (is_path and not (has_image and options.capstanfile is None)) or not is_name:
+        with ui.progress("Writing image") as bar:
+            return resolve_or_build(target, options, bar, notify)
+    if Path(target).exists():
+        notify(f"{target} is also a file here: taking the image, ./{target} means the file")
+    return resolve(target, policy)
+
+
+def pull_image(name: ImageRef, how: Reach, *, quiet: bool = False) -> Pulled:
+    """Pull an image; a progress bar is shown on a terminal."""
+    from capstan.repo.names import locate
+    from capstan.repo.pull import PullRequest, pull
+
+    place = locate(name, how)
+    with ui.progress(f"Pulling {name}", quiet=quiet) as bar:
+        return pull(PullRequest(place, name, how), Store(), bar)

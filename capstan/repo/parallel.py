@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Several transfers at a time, one progress for all, and an end of all when one fails."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+from capstan.errors import RepoError
+
+T = TypeVar("T")
+Progress = Callable[[int, int], None]
+WORKERS = 6
+
+
+class Stopped(RepoError):
+    """Another transfer failed; its failure is the one to show."""
+
+
+class Meter:
+    """Counts bytes from several threads and passes them on; the place where they are stopped."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self.done = 0
+        self._total, self._progress = total, progress
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+
+    def advance(self, count: int) -> None:
+        """`count` more bytes are there (fewer, when some have to come again).
+
+        Raises:
+            Stopped: another transfer failed.
+        """
+        if self._stop.is_set():
+            raise Stopped("stopped")
+        with self._lock:
+            self.done += count
+            if self._progress is not None:
+                self._progress(self.done, self._total)
+
+    def stop(self) -> None:
+        """End the other transfers."""
+        self._stop.set()
+
+
+def each(work: Callable[[T], None], items: Iterable[T], meter: Meter) -> None:
+    """Do `work` with all items, some at a time.
+
+    Raises:
+        RepoError: the first failure; the rest was stopped.
+    """
+    with ThreadPoolExecutor(WORKERS) as pool:
+        futures = [pool.submit(work, item) for item in items]
+        try:
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            failed = [future.exception() for future in done if future.exception() is not None]
+        except BaseException:
+            meter.stop()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        if failed:
+            meter.stop()
+            pool.shutdown(wait=True, cancel_futures=True)
+    for err in sorted(failed, key=lambda one: isinstance(one, Stopped)):
+        assert err is not None
+        raise err
