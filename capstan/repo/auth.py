@@ -82,9 +82,8 @@ class TokenAuth:
             known = self._credentials()
             if "basic" not in wanted or known is None or known.identity_token:
                 return False
-            is_new = self._basic is None
             self._basic = _basic(known)
-            return is_new
+            return True
 
     def _credentials(self) -> Credentials | None:
         if not self._is_known:

@@ -23,7 +23,7 @@ from capstan.extents import Block, FileBlocks
 
 SECTOR = 4096
 PIECE = 1 << 20  # of a file's content
-GROUP = 512 << 10  # of small files, on average; four times that at most
+GROUP = 128 << 10  # of small files, on average; four times that at most
 _ZERO = bytes(SECTOR)
 Run = tuple[int, int]
 """(byte of the disk file, length)"""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Several transfers at a time, one progress for all, and an end of all when one fails."""
+"""Several transfers at a time, one progress for all, and one end for all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WORKERS = 6
 
 
 class Stopped(RepoError):
-    """Another transfer failed; its failure is the one to show."""
+    """The user interrupted all."""
 
 
 class Meter:
@@ -32,7 +32,7 @@ class Meter:
         """`count` more bytes are there (fewer, when some have to come again).
 
         Raises:
-            Stopped: another transfer failed.
+            Stopped: the user interrupted all.
         """
         if self._stop.is_set():
             raise Stopped("stopped")
@@ -49,21 +49,21 @@ class Meter:
 def each(work: Callable[[T], None], items: Iterable[T], meter: Meter) -> None:
     """Do `work` with all items, some at a time.
 
+    When one fails the others under way come to their end, so that they need not be loaded again;
+    those that wait are not begun.
+
     Raises:
-        RepoError: the first failure; the rest was stopped.
+        RepoError: the first failure.
     """
     with ThreadPoolExecutor(WORKERS) as pool:
         futures = [pool.submit(work, item) for item in items]
         try:
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            failed = [future.exception() for future in done if future.exception() is not None]
         except BaseException:
             meter.stop()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+        failed = [err for future in done if (err := future.exception()) is not None]
         if failed:
-            meter.stop()
             pool.shutdown(wait=True, cancel_futures=True)
-    for err in sorted(failed, key=lambda one: isinstance(one, Stopped)):
-        assert err is not None
-        raise err
+            raise failed[0]
