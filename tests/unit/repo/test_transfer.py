@@ -233,7 +233,7 @@ def test_a_token_is_renewed(here: Store, tmp_path: Path) -> None:
 
         registry.fault = fault
         push_image(here, make_image(here, "app", FILES), "app", reach)
-        assert seen > 60 and registry.requests("GET", "/token") >= 3
+        assert registry.requests("GET", "/token") >= 3
 
 
 def test_credentials_do_not_follow_to_another_host(
