@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """One VM that behaves like a process: start, relay, signals, end.
 
-One poll loop owns everything; only the QMP client has a thread. QEMU inherits one end of each
-channel, so there are no paths, ports or temporary files. Deadlines stand on every wait but the
+One poll loop owns everything. QEMU inherits one end of each channel, so there are no paths, ports
+or temporary files. A `Keeper` may look on and give orders (`stop`, `pause`, ...): that is how an
+instance is watched and controlled from other processes. Deadlines stand on every wait but the
 program's own run time:
 
     started  QEMU runs, `ready` is due           (READY_DEADLINE)
@@ -13,17 +14,16 @@ program's own run time:
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import select
 import signal
 import time
-from collections import deque
 from typing import TYPE_CHECKING
 
 from capstan.errors import MachineError, TimeoutExpired
 from capstan.run import console, params, qmp, symbols
+from capstan.run.keeper import ERR, OUT, TALK, Keeper
 from capstan.run.launch import Wires, launch
 from capstan.run.qemu_argv import known_trouble
 from capstan.run.signals import SignalSource
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 READY_DEADLINE = 30.0
 QUIT_DEADLINE = 3.0
-# A short run is over before the 40 ms import of the QMP library would be worth its CPU time.
+# A short run is over before QEMU's answers would be worth their CPU time.
 MONITOR_DELAY = 0.3
 IMPATIENT_PRESSES = 3
 CTRL_C = b"\x03"
@@ -54,23 +54,23 @@ class Machine:
         host: HostCaps,
         accel: Accel,
         streams: tuple[int, int, int] = (0, 1, 2),
+        keeper: Keeper | None = None,
     ) -> None:
         console.ensure_open(streams)
         self._spec = spec
         self._host = host
         self._accel = accel
+        self._keeper = keeper or Keeper()
         self._stdin, self._stdout, self._stderr = streams
         self._streams = streams
         self._signals = SignalSource()
         self._lines = console.Lines()
         self._serial_tail = console.Tail()
         self._qemu_tail = console.Tail()
-        self._reports: deque[qmp.Report] = deque()
         self._deadlines: dict[str, float] = {}
         self._ready = False
         self._end: console.ControlLine | None = None
         self._dead = False
-        self._closed = False
         self._presses = 0
         self._ended_by: signal.Signals | None = None
         self._timed_out = False
@@ -88,14 +88,14 @@ class Machine:
         with self._signals, launch(self._spec, self._host, self._accel, blob) as wires:
             self._wire(wires, terminal)
             try:
+                self._keeper.launched(self, wires.child.pid)
                 self._loop()
             finally:
                 self._raw.leave()
                 wires.child.kill()
                 wires.child.wait()
                 self._monitor.close()
-                self._closed = True
-                for fd in (self._wake, *self._opened):
+                for fd in self._opened:
                     os.close(fd)
         return self._verdict(wires.child.returncode)
 
@@ -104,18 +104,12 @@ class Machine:
     def _wire(self, wires: Wires, terminal: params.Terminal) -> None:
         self._child = wires.child
         self._pidfd = wires.pidfd
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._monitor = qmp.Monitor(wires.qmp, self._on_report)
+        self._monitor = qmp.Monitor(wires.qmp, self._on_broken)
         self._raw = console.RawMode(self._stdin)
-        out, out_blocks = console.open_sink(self._stdout)
-        err, err_blocks = console.open_sink(self._stderr)
-        self._opened = [fd for fd in (out, err) if fd not in self._streams]
-        interactive = os.isatty(self._stdin)
-        readable = not interactive or console.in_foreground(self._stdin)
-        port = wires.stdio.fileno()
-        self._input = console.Pump(self._stdin if readable else None, port)
-        self._output = console.Pump(port, out, blocking=out_blocks)
-        self._errors = console.Pump(wires.stderr.fileno(), err, blocking=err_blocks)
+        if self._keeper.captures:
+            self._wire_captured(wires)
+        else:
+            self._wire_streams(wires)
         self._control_in = console.Pump(wires.control.fileno(), None)
         self._control_out = console.Pump(None, wires.control.fileno())
         self._serial = console.Pump(wires.serial.fileno(), None)
@@ -131,6 +125,24 @@ class Machine:
         if self._spec.timeout is not None:
             self._deadlines["timeout"] = now + self._spec.timeout
 
+    def _wire_streams(self, wires: Wires) -> None:
+        out, out_blocks = console.open_sink(self._stdout)
+        err, err_blocks = console.open_sink(self._stderr)
+        self._opened = [fd for fd in (out, err) if fd not in self._streams]
+        interactive = os.isatty(self._stdin)
+        readable = not interactive or console.in_foreground(self._stdin)
+        port = wires.stdio.fileno()
+        self._input = console.Pump(self._stdin if readable else None, port)
+        self._output = console.Pump(port, out, blocking=out_blocks)
+        self._errors = console.Pump(wires.stderr.fileno(), err, blocking=err_blocks)
+
+    def _wire_captured(self, wires: Wires) -> None:
+        self._opened = []
+        port = wires.stdio.fileno()
+        self._input = console.Pump(None, port)
+        self._output = console.Pump(port, None)
+        self._errors = console.Pump(wires.stderr.fileno(), None)
+
     # --- the loop ---
 
     def _loop(self) -> None:
@@ -141,18 +153,17 @@ class Machine:
                 self._on_death()
             self._read(ready)
             self._write(ready)
-            if self._wake in ready:
-                self._on_wake()
             if self._signals.fd in ready:
                 for number in self._signals.take():
                     self._on_signal(number)
+            self._keeper.serve(ready)
             self._check_deadlines()
 
     def _wait(self) -> dict[int, int]:
-        wanted: dict[int, int] = {self._signals.fd: select.POLLIN, self._wake: select.POLLIN}
+        wanted: dict[int, int] = {self._signals.fd: select.POLLIN, **self._keeper.wants()}
         if not self._dead:
             wanted[self._pidfd] = select.POLLIN
-        readers = [self._input, self._output, self._errors]
+        readers = [self._input, self._output, self._errors, self._monitor.heard]
         talkers = [self._control_in, self._serial, self._qemu_log]
         # What these say may land in the buffer of stderr: no room there, no reading here.
         if len(self._errors.buffer) < console.BUFFER:
@@ -162,7 +173,7 @@ class Machine:
         for pump in readers:
             if pump.wants_read and pump.source is not None:
                 wanted[pump.source] = wanted.get(pump.source, 0) | select.POLLIN
-        for pump in (self._input, self._output, self._errors, self._control_out):
+        for pump in self._writers():
             if pump.wants_write and pump.sink is not None:
                 wanted[pump.sink] = wanted.get(pump.sink, 0) | select.POLLOUT
         poll = select.poll()
@@ -180,24 +191,29 @@ class Machine:
             (self._serial, self._on_serial),
             (self._qemu_log, self._on_qemu_log),
             (self._output, self._on_output),
-            (self._errors, self._on_output),
+            (self._errors, self._on_errors),
+            (self._monitor.heard, self._monitor.feed),
             (self._control_in, self._on_control),
             (self._input, self._on_input),
         )
         for pump, handle in handlers:
             if pump.wants_read and ready.get(pump.source or 0, 0) & READABLE:
                 data = pump.fill()
-                if data or pump is self._input:
+                if data or pump is self._input or pump.source is None:
                     handle(data)
 
     def _write(self, ready: dict[int, int]) -> None:
-        for pump in (self._output, self._errors, self._control_out, self._input):
+        for pump in self._writers():
             # What was just read goes out at once where a write cannot block.
             if pump.wants_write and (not pump.blocking or ready.get(pump.sink or 0, 0) & WRITABLE):
                 pump.drain()
         broken = self._output.error or (self._errors.error if self._errors.moved else None)
         if broken is not None and not self._dead:
             self._child.kill()
+
+    def _writers(self) -> tuple[console.Pump, ...]:
+        orders = self._monitor.orders
+        return self._output, self._errors, self._control_out, self._input, orders
 
     # --- what QEMU and the guest say ---
 
@@ -210,6 +226,13 @@ class Machine:
 
     def _on_output(self, data: bytes) -> None:
         self._presses = 0
+        if self._keeper.captures and data:
+            self._keeper.output(OUT, data)
+
+    def _on_errors(self, data: bytes) -> None:
+        self._presses = 0
+        if self._keeper.captures and data:
+            self._keeper.output(ERR, data)
 
     def _on_serial(self, data: bytes) -> None:
         self._serial_tail.feed(data)
@@ -223,6 +246,8 @@ class Machine:
 
     def _tell(self, text: bytes) -> None:
         """Put our own text on stderr, with carriage returns if nobody adds them."""
+        if self._keeper.captures:
+            self._keeper.output(TALK, text)
         self._errors.put(text.replace(b"\n", b"\r\n") if self._raw.active else text)
 
     def _on_control(self, data: bytes) -> None:
@@ -248,6 +273,7 @@ class Machine:
 
     def _on_ready(self) -> None:
         """QEMU's ports are open by now; without longer queues many clients at once are slow."""
+        self._keeper.ready()
         net = self._spec.net
         if net is None or all(forward.protocol != "tcp" for forward in net.forwards):
             return
@@ -260,24 +286,10 @@ class Machine:
                 why = f"QEMU's ports keep their short queues: {err.strerror}"
                 self._tell(f"capstan: {why}\n".encode())
 
-    def _on_report(self, report: qmp.Report) -> None:
-        """Runs in the monitor's thread."""
-        if self._closed:
-            return
-        self._reports.append(report)
-        with contextlib.suppress(OSError):
-            os.eventfd_write(self._wake, 1)
-
-    def _on_wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._wake)
-        while self._reports:
-            report = self._reports.popleft()
-            if report.kind is qmp.Kind.BROKEN and not self._dead:
-                self._trouble = f"the virtual machine broke down ({report.text})"
-                self._child.kill()
-            elif report.kind is qmp.Kind.FAILED and not self._dead and self._spec.verbose:
-                self._tell(f"capstan: no connection to QEMU's monitor: {report.text}\n".encode())
+    def _on_broken(self, state: str) -> None:
+        if not self._dead:
+            self._trouble = f"the virtual machine broke down ({state})"
+            self._child.kill()
 
     # --- what the user and the system say ---
 
@@ -288,6 +300,7 @@ class Machine:
             self._press(signal.SIGINT)
 
     def _on_signal(self, number: signal.Signals) -> None:
+        self._keeper.signalled(number)
         if number is signal.SIGWINCH:
             columns, rows = console.window_size(self._stdin)
             if rows and columns:
@@ -337,12 +350,66 @@ class Machine:
     def _order(self, line: str) -> None:
         self._control_out.put(f"{line}\n".encode())
 
+    # --- what the keeper orders ---
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the program has been started."""
+        return self._ready
+
+    @property
+    def ended_by(self) -> signal.Signals | None:
+        """The signal to us, or the order, that ended the run."""
+        return self._ended_by
+
+    @property
+    def stop_signal(self) -> int:
+        """The signal that `stop` sends."""
+        return self._spec.stop_signal
+
+    def stop(self, grace: float) -> None:
+        """Send the image's stop signal; after `grace` seconds the VM is ended."""
+        if self._ready:
+            self._stop(signal.SIGTERM, grace)
+        else:
+            self._end_hard(signal.SIGKILL)
+
+    def kill(self) -> None:
+        """End the VM now."""
+        self._end_hard(signal.SIGKILL)
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the program."""
+        self._order(f"signal {number:d}")
+
+    def send_input(self, data: bytes) -> bool:
+        """Give the program bytes on stdin; False when there is no room now."""
+        if len(self._input.buffer) >= console.BUFFER:
+            return False
+        self._input.moved += len(data)
+        self._input.put(data)
+        return True
+
+    def end_input(self) -> None:
+        """End the program's stdin after what `send_input` gave."""
+        self._order(f"eof {self._input.moved}")
+
+    def ask(self, command: str, done: qmp.Done, **arguments: object) -> None:
+        """Give QEMU's monitor a command."""
+        self._monitor.execute(command, done, **arguments)
+
+    def ask_threads(self) -> None:
+        """Ask the guest for its threads; `Keeper.threads` gets the lines."""
+        self._order("threads")
+
     # --- the end ---
 
-    def _stop(self, number: signal.Signals) -> None:
-        self._order("stop")
+    def _stop(self, number: signal.Signals, grace: float | None = None) -> None:
+        own = self._spec.stop_signal
+        self._order("stop" if own == signal.SIGTERM else f"signal {own:d}")
         self._ended_by = number
-        self._deadlines["grace"] = time.monotonic() + self._spec.grace
+        seconds = self._spec.grace if grace is None else grace
+        self._deadlines["grace"] = time.monotonic() + seconds
 
     def _end_hard(self, number: signal.Signals) -> None:
         self._ended_by = number
@@ -392,6 +459,8 @@ class Machine:
             return 128 + self._ended_by
         if known := known_trouble("\n".join(self._qemu_tail.lines(40))):
             raise known
+        if qemu_status < 0 and not self._trouble:
+            raise _killed(signal.Signals(-qemu_status))
         how = QEMU_STATUS.get(qemu_status, f"QEMU status {qemu_status}")
         what = self._trouble or f"the guest ended without a word ({how})"
         raise MachineError(
@@ -412,3 +481,12 @@ class Machine:
             if lines := symbols.explain(tail.lines(40), self._spec.kernel):
                 text += "".join(f"\n  {title}: {line}" for line in lines)
         return text
+
+
+def _killed(number: signal.Signals) -> MachineError:
+    error = MachineError(
+        f"QEMU was killed by {number.name}",
+        hint="by a user, or by the host when memory was short: `dmesg` knows",
+    )
+    error.exit_code = 128 + number
+    return error

@@ -1,117 +1,152 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""QEMU's monitor: what state the VM is in, and the order to quit.
+"""QEMU's monitor: what state the VM is in, and orders such as stop, cont and quit.
 
-`qemu.qmp` is an asyncio library that takes 40 ms to import, as long as a whole VM start; so it
-lives in a thread of its own, started late, and talks to the poll loop through a callback.
+A few lines of JSON on a socket, read by the poll loop that owns the machine: no thread, no event
+loop, nothing imported that an idle instance would have to hold in memory (`qemu.qmp` and asyncio
+are 8 MB for each supervisor). The protocol: QEMU greets, we negotiate, then each command has an
+id and is answered once, with events in between (QEMU's docs/interop/qmp-spec).
 """
 
 from __future__ import annotations
 
-import threading
-from dataclasses import dataclass
-from enum import Enum
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from capstan.run.console import Pump
 
 if TYPE_CHECKING:
-    import asyncio
     import socket
-    from collections.abc import Callable
+    from collections.abc import Mapping
 
-    from qemu.qmp import QMPClient
-
-CONNECT_DEADLINE = 10.0
-COMMAND_DEADLINE = 3.0
-EVENTS = ("STOP", "SHUTDOWN", "GUEST_PANICKED")
+STATE_EVENTS = ("STOP", "SHUTDOWN", "GUEST_PANICKED")
 BROKEN_STATES = ("internal-error", "guest-panicked", "io-error")
+LINE_MAX = 1 << 20
 
 
-class Kind(Enum):
-    """What the monitor has to say."""
+class Answer:
+    """What QEMU said to a command: `value` unless `error` is set."""
 
-    CONNECTED = "connected"
-    BROKEN = "broken"
-    FAILED = "failed"
+    __slots__ = ("error", "value")
+
+    def __init__(self, value: Any = None, error: str = "") -> None:
+        self.value = value
+        self.error = error
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """BROKEN: the VM stopped for good, `text` is QEMU's run state. FAILED: no monitor, and why."""
-
-    kind: Kind
-    text: str = ""
+Done = Callable[[Answer], None]
 
 
 class Monitor:
-    """The QMP client of one QEMU. `notify` is called in the monitor's thread."""
+    """The client of one QEMU; `broken` is called with the run state when the VM is beyond help.
 
-    def __init__(self, sock: socket.socket, notify: Callable[[Report], None]) -> None:
-        self._sock = sock
-        self._notify = notify
-        self._thread = threading.Thread(target=self._work, name="qmp", daemon=True)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._quit: asyncio.Event | None = None
+    The poll loop fills the pump `heard`, gives `feed` what was read and drains the pump `orders`.
+    `start` makes the first one readable; a command does too.
+    """
+
+    def __init__(self, sock: socket.socket, broken: Callable[[str], None]) -> None:
+        self._fd = sock.fileno()
+        self._broken = broken
+        self._rest = b""
+        self._waiting: list[tuple[str, Mapping[str, object], Done]] = []
+        self._asked: dict[int, Done] = {}
+        self._number = 0
+        self.heard = Pump(None, None)
+        self.orders = Pump(None, self._fd)
         self.connected = False
+        self._started = False
 
     def start(self) -> None:
-        """Connect in the background; `notify` tells how it went."""
-        self._thread.start()
+        """Begin to listen; QEMU's greeting leads to the rest."""
+        if not self._started:
+            self._started = True
+            self.heard.source = self._fd
+
+    def execute(self, command: str, done: Done | None = None, **arguments: object) -> None:
+        """Give a command; `done` gets its answer, also when the connection ends first."""
+        self._waiting.append((command, arguments, done or _nothing))
+        self.start()
+        self._flush()
 
     def quit(self) -> bool:
         """Ask QEMU to end; False when there is no connection to ask through."""
-        if not self.connected or self._loop is None or self._quit is None:
-            return False
-        try:
-            self._loop.call_soon_threadsafe(self._quit.set)
-        except RuntimeError:  # the loop ended meanwhile: so did QEMU
-            return False
-        return True
+        if self.connected:
+            self.execute("quit")
+        return self.connected
+
+    def feed(self, data: bytes) -> None:
+        """Take what was read; no data is the end of the connection."""
+        if not data:
+            self._end("QEMU ended")
+            return
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            if line.strip():
+                self._take(line)
+        if len(self._rest) > LINE_MAX:
+            self._end("a line without end")
 
     def close(self) -> None:
-        """Wait for the thread when QEMU is gone; one that never connected is left to die alone."""
-        if self.connected:
-            self._thread.join(COMMAND_DEADLINE)
+        """QEMU is gone: whoever waits hears so."""
+        self._end("QEMU ended")
 
-    def _work(self) -> None:
-        import asyncio
-
-        from qemu.qmp import QMPError
-
+    def _take(self, line: bytes) -> None:
         try:
-            asyncio.run(self._session())
-        except (QMPError, OSError, EOFError, TimeoutError) as err:
-            self._notify(Report(Kind.FAILED, f"{type(err).__name__}: {err}"))
+            message: dict[str, Any] = json.loads(line)
+        except ValueError:
+            self._end(f"not QMP: {line[:60]!r}")
+            return
+        if "QMP" in message:
+            self._send("qmp_capabilities", {}, self._negotiated)
+        elif message.get("event") in STATE_EVENTS:
+            self._check()
+        elif "id" in message:
+            done = self._asked.pop(message["id"], _nothing)
+            error = message.get("error")
+            text = str(error.get("desc", error)) if isinstance(error, dict) else ""
+            done(Answer(message.get("return"), text))
 
-    async def _session(self) -> None:
-        import asyncio
+    def _negotiated(self, answer: Answer) -> None:
+        if answer.error:
+            self._end(answer.error)
+            return
+        self.connected = True
+        self._check()
+        self._flush()
 
-        from qemu.qmp import QMPClient
+    def _check(self) -> None:
+        if self.connected:
+            self._send("query-status", {}, self._on_status)
 
-        self._loop = asyncio.get_running_loop()
-        self._quit = asyncio.Event()
-        client = QMPClient("capstan")
-        with client.listener(EVENTS) as events:
-            await asyncio.wait_for(client.connect(self._sock), CONNECT_DEADLINE)
-            self.connected = True
-            self._notify(Report(Kind.CONNECTED))
-            try:
-                await self._check(client)
-                end = asyncio.create_task(client.runstate_changed())
-                order = asyncio.create_task(self._quit.wait())
-                while not end.done() and not order.done():
-                    event = asyncio.create_task(events.get())
-                    await asyncio.wait((end, order, event), return_when=asyncio.FIRST_COMPLETED)
-                    if event.done():
-                        await self._check(client)
-                    event.cancel()
-                if order.done() and not end.done():
-                    await asyncio.wait_for(client.execute("quit"), COMMAND_DEADLINE)
-            finally:
-                await client.disconnect()
-
-    async def _check(self, client: QMPClient) -> None:
-        import asyncio
-
-        answer = await asyncio.wait_for(client.execute("query-status"), COMMAND_DEADLINE)
-        state = answer["status"] if isinstance(answer, dict) else ""
+    def _on_status(self, answer: Answer) -> None:
+        state = answer.value.get("status") if isinstance(answer.value, dict) else ""
         if state in BROKEN_STATES:
-            self._notify(Report(Kind.BROKEN, state))
+            self._broken(str(state))
+
+    def _flush(self) -> None:
+        if self.connected:
+            waiting, self._waiting = self._waiting, []
+            for command, arguments, done in waiting:
+                self._send(command, arguments, done)
+
+    def _send(self, command: str, arguments: Mapping[str, object], done: Done) -> None:
+        self._number += 1
+        self._asked[self._number] = done
+        order: dict[str, object] = {"execute": command, "id": self._number}
+        if arguments:
+            order["arguments"] = dict(arguments)
+        self.orders.put(json.dumps(order).encode() + b"\n")
+
+    def _end(self, reason: str) -> None:
+        self.connected = False
+        self.heard.source = None
+        self.orders.buffer.clear()
+        waiting = [*self._asked.values(), *(done for _, _, done in self._waiting)]
+        self._asked.clear()
+        self._waiting.clear()
+        for done in waiting:
+            done(Answer(error=reason))
+
+
+def _nothing(answer: Answer) -> None:
+    """Nobody asked."""

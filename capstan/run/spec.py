@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from capstan.manifest import ImageManifest
+    from capstan.manifest import ImageManifest, RunConfig
 
 parse_size = units.parse_size
 
 MAX_CPUS = 8
+MAX_SIGNAL = 64
 MIN_MEMORY = 4 << 20
 MAX_MEMORY = 64 << 30
 DEFAULT_GRACE = 10.0
@@ -69,6 +71,7 @@ class RunOptions:
     verbose: bool = False
     timeout: float | None = None
     grace: float = DEFAULT_GRACE
+    stop_signal: str | None = None
     loglevel: int | None = None
     words: tuple[str, ...] = ()
     net: NetOptions = field(default_factory=NetOptions)
@@ -94,6 +97,7 @@ class RunSpec:
     verbose: bool = False
     timeout: float | None = None
     grace: float = DEFAULT_GRACE
+    stop_signal: int = 15
     loglevel: int | None = None
     words: tuple[str, ...] = ()
     net: NetSpec | None = None
@@ -127,6 +131,22 @@ class MachineSpec:
     words: tuple[str, ...] = ()
     net: NetSpec | None = None
     taps: tuple[int, ...] = ()
+
+
+def parse_signal(text: str) -> int:
+    """The number of a signal given as TERM, SIGTERM or 15.
+
+    Raises:
+        UsageError: there is no such signal.
+    """
+    known = {number.name: int(number) for number in signal.Signals}
+    upper = text.upper()
+    number = known.get(upper) or known.get(f"SIG{upper}")
+    if number is None and re.fullmatch(r"\d{1,2}", text) and 1 <= int(text) <= MAX_SIGNAL:
+        number = int(text)
+    if number is None:
+        raise UsageError(f"there is no signal {text!r}", hint="a name such as TERM, or a number")
+    return number
 
 
 def parse_env(entries: Sequence[str], host: Mapping[str, str]) -> dict[str, str]:
@@ -195,6 +215,7 @@ def plan(
         verbose=options.verbose,
         timeout=options.timeout,
         grace=options.grace,
+        stop_signal=parse_signal(options.stop_signal or _stop_signal(config) or "TERM"),
         loglevel=options.loglevel,
         words=options.words,
         net=net.with_queues(
@@ -218,6 +239,10 @@ def check_name(name: str) -> str:
             hint="letters, digits, '.', '_' and '-', 63 at most",
         )
     return name
+
+
+def _stop_signal(config: RunConfig) -> str:
+    return str(getattr(config, "stop_signal", "") or "")
 
 
 def _host_name(image: str) -> str:
