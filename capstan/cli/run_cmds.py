@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from capstan import settings, ui
 from capstan.cli.flags import verbose_option
 from capstan.cli.options import build_options
 from capstan.cli.resolve import POLICIES
-from capstan.errors import UsageError
+from capstan.errors import MachineError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 
     from capstan.build.collect import BuildOptions
     from capstan.manifest import ImageManifest
+    from capstan.run.instances import InstanceRequest
     from capstan.run.net import NetOptions
-    from capstan.run.spec import RunOptions
+    from capstan.run.spec import RunOptions, RunSpec
 
     Function = TypeVar("Function", bound=Callable[..., None])
 
@@ -32,7 +34,10 @@ PUBLISH_HELP = "publish [ADDR:][HOST:]GUEST[/udp]; ranges like 80-89"
 NET_HELP = "user (QEMU's own; needs no rights), tap[=IF], bridge=NAME, none"
 QUEUES_HELP = "of the card (tap on q35; default: one per CPU, if the tap has them)"
 PULL_HELP = "take the image from its registry"
-NAME_HELP = "name of the machine and its host name"
+NAME_HELP = "name of the instance and its host name"
+RESTART_HELP = "no, on-failure[:N] or always: when to start it again (with -d)"
+LOG_HELP = "max-size=10M or max-file=3 of the log (with -d)"
+GRACE_HELP = "from the stop signal to the end of the machine"
 FDS = "3 stdin/stdout, 4 stderr, 5 control, 6 serial, 7 QMP (sockets), 8 parameters, 9... tap"
 
 OPTIONS = (
@@ -56,7 +61,10 @@ OPTIONS = (
     click.option("--pcap", metavar="FILE", help="write all frames to a file for tcpdump -r"),
     click.option("--pull", type=click.Choice(POLICIES), default="missing", help=PULL_HELP),
     click.option("--timeout", type=float, metavar="SEC", help="stop after that time, status 124"),
-    click.option("--grace", type=float, default=10.0, metavar="SEC", help="SIGTERM to the end"),
+    click.option(
+        "--grace", "--stop-timeout", type=float, default=10.0, metavar="SEC", help=GRACE_HELP
+    ),
+    click.option("--stop-signal", metavar="SIGNAL", help="signal that asks the program to end"),
     click.option("--strace", is_flag=True, help="print the program's system calls on stderr"),
     click.option("--stats", is_flag=True, help="show system calls and exits counted, at the end"),
     click.option("--loglevel", type=click.IntRange(0, 4), help="kernel messages: 0 to 4 (debug)"),
@@ -68,9 +76,18 @@ OPTIONS = (
 )
 
 
+INSTANCE_OPTIONS = (
+    click.option("--rm", "auto_remove", is_flag=True, help="remove the instance when it has ended"),
+    click.option("--restart", default="no", metavar="POLICY", help=RESTART_HELP),
+    click.option("-l", "--label", multiple=True, metavar="KEY=VALUE", help="mark the instance"),
+    click.option("-i", "--interactive", is_flag=True, help="keep stdin open for attach (with -d)"),
+    click.option("--log-opt", multiple=True, metavar="KEY=VALUE", help=LOG_HELP),
+)
+
+
 def run_options(function: Function) -> Function:
     """Adds the options of `capstan run` to a command."""
-    for option in reversed(OPTIONS):
+    for option in reversed((*OPTIONS, *INSTANCE_OPTIONS)):
         function = option(function)
     return function
 
@@ -80,33 +97,162 @@ def run_options(function: Function) -> Function:
     context_settings={"allow_interspersed_args": False},
     short_help="Run a program as a virtual machine.",
 )
+@click.option("-d", "--detach", is_flag=True, help="run in the background, print the ID")
 @run_options
 @build_options
 @click.argument("target", metavar="IMAGE|PROGRAM|DIR")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
-def run(ctx: click.Context, /, target: str, args: tuple[str, ...], **given: object) -> None:
+def run(
+    ctx: click.Context, /, detach: bool, target: str, args: tuple[str, ...], **given: object
+) -> None:
     """Run an image, a program or a directory with a Capstanfile as a virtual machine.
 
     The machine behaves like the program: stdin, stdout, stderr, signals and exit status pass
     through. 124: --timeout passed, 125: capstan failed, 126 and 127: the program cannot be
     executed or was not found, 128+N: signal N.
+
+    With -d it runs in the background: `capstan ps`, `logs`, `stop` and others take its name or ID.
     """
-    options = make_options(args, given)
-    from capstan import run as service
+    request = make_request(target, args, given, background=detach)
+    if given["dry_run"]:
+        print_command(request.spec)
+    elif detach:
+        start_in_background(request)
+    else:
+        ctx.exit(run_in_foreground(request))
+
+
+@click.command("create", context_settings={"allow_interspersed_args": False})
+@run_options
+@build_options
+@click.argument("target", metavar="IMAGE|PROGRAM|DIR")
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+def create(target: str, args: tuple[str, ...], **given: object) -> None:
+    """Make an instance without starting it; prints its ID. Options as for `run -d`."""
+    from capstan.cli.instance_rows import opened
+
+    if given["dry_run"]:
+        raise UsageError(
+            "create --dry-run: nothing is started anyway", hint="capstan run --dry-run"
+        )
+    instance = opened().create(make_request(target, args, given, background=True))
+    instance.release()
+    click.echo(instance.id)
+
+
+def make_request(
+    target: str, args: tuple[str, ...], given: dict[str, object], *, background: bool
+) -> InstanceRequest:
+    """What to run and how, checked."""
     from capstan.cli.resolve import resolve_target
+    from capstan.run import restart
+    from capstan.run.instances import InstanceRequest
     from capstan.run.spec import plan
 
+    options = make_options(args, given)
+    policy = restart.parse(str(given["restart"]))
+    check_background(given, policy.kind, background=background)
+    size, count = log_limits(given["log_opt"])
     image = resolve_target(target, make_build_options(target, given), str(given["pull"]), _say)
     warn_unsupported(image.manifest)
-    spec = plan(image.manifest, image.disk, image.kernel, options, _environ())
-    if given["dry_run"]:
-        import shlex
+    return InstanceRequest(
+        spec=plan(image.manifest, image.disk, image.kernel, options, _environ()),
+        image=str(image.ref or image.manifest.name),
+        digest=image.digest,
+        name=options.name,
+        labels=labels(given["label"]),
+        restart=policy,
+        auto_remove=bool(given["auto_remove"]),
+        open_stdin=bool(given["interactive"]),
+        log_size=size,
+        log_files=count,
+    )
 
-        _say(f"inherited descriptors: {FDS}")
-        click.echo(shlex.join(service.command_line(spec)))
-        return
-    ctx.exit(service.start(spec, _say))
+
+def print_command(spec: RunSpec) -> None:
+    """The QEMU command line, on stdout."""
+    import shlex
+
+    from capstan import run as service
+
+    _say(f"inherited descriptors: {FDS}")
+    click.echo(shlex.join(service.command_line(spec)))
+
+
+def start_in_background(request: InstanceRequest) -> None:
+    """Start an instance and print its ID; the end of its log when it does not come up."""
+    from capstan.cli.instance_rows import opened
+
+    instance = opened().create(request)
+    try:
+        instance.start(_say)
+    except MachineError as err:
+        if request.auto_remove:
+            instance.remove(force=True)
+        elif err.hint is None:
+            err.hint = f"`capstan logs {instance.name}` has its output, `capstan rm` removes it"
+        raise
+    click.echo(instance.id)
+
+
+def run_in_foreground(request: InstanceRequest) -> int:
+    """The exit status of a run that other commands see while it lasts."""
+    from capstan import run as service
+    from capstan.run.instances import Instances
+
+    with contextlib.ExitStack() as stack:
+        try:
+            keeper = stack.enter_context(Instances().foreground(request))
+        except OSError as err:
+            _say(f"this run will not be listed by `capstan ps`: {err}")
+            return service.start(request.spec, _say)
+        return service.start(request.spec, _say, keeper)
+
+
+def check_background(given: dict[str, object], policy: str, *, background: bool) -> None:
+    """Nothing, if the options go together.
+
+    Raises:
+        UsageError: they do not.
+    """
+    if not background:
+        for option, is_given in (
+            ("--restart", policy != "no"),
+            ("--log-opt", bool(given["log_opt"])),
+        ):
+            if is_given:
+                raise UsageError(f"{option}: means nothing in the foreground", hint="add -d")
+    elif given["gdb"] or given["gdb_port"] is not None:
+        raise UsageError("-d --gdb: gdb needs the foreground", hint="leave out -d")
+
+
+def log_limits(given: object) -> tuple[int, int]:
+    """The size and number of the files of a log.
+
+    Raises:
+        UsageError: no such option, or not a number.
+    """
+    from capstan.run.spec import parse_size
+
+    size, count = 10 << 20, 3
+    assert isinstance(given, tuple)
+    for text in given:
+        key, _, value = str(text).partition("=")
+        if key == "max-size":
+            size = max(4096, int(value) if value.isdecimal() else parse_size(value))
+        elif key == "max-file" and value.isdecimal() and int(value) >= 1:
+            count = int(value)
+        else:
+            raise UsageError(f"--log-opt {text!r}", hint="max-size=10M or max-file=3")
+    return size, count
+
+
+def labels(given: object) -> dict[str, str]:
+    """The labels in KEY=VALUE; without = the value is empty."""
+    assert isinstance(given, tuple)
+    pairs = (str(text).partition("=") for text in given)
+    return {key: value for key, _, value in pairs}
 
 
 def make_options(args: tuple[str, ...], given: dict[str, object]) -> RunOptions:
@@ -139,6 +285,7 @@ def make_options(args: tuple[str, ...], given: dict[str, object]) -> RunOptions:
         verbose=verbose,
         timeout=float(str(timeout)) if timeout is not None else None,
         grace=float(str(given["grace"])),
+        stop_signal=_text(given["stop_signal"]),
         loglevel=int(str(loglevel)) if loglevel is not None else None,
         words=_words(given["kernel_word"]),
         net=_net_options(given),

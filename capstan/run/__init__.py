@@ -9,14 +9,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from capstan.errors import CapstanError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from capstan.run.instance_keeper import InstanceKeeper
+    from capstan.run.machine import Machine
     from capstan.run.spec import RunSpec
 
 
-def start(spec: RunSpec, say: Callable[[str], None]) -> int:
+def start(spec: RunSpec, say: Callable[[str], None], keeper: InstanceKeeper | None = None) -> int:
     """The exit status of the program `spec` names, run to its end; `say` gets lines for the user.
+
+    With a `keeper` the run is an instance that other commands see.
 
     Raises:
         MachineError: no usable QEMU or KVM, the program did not start, or the VM broke down.
@@ -33,14 +39,27 @@ def start(spec: RunSpec, say: Callable[[str], None]) -> int:
         version = ".".join(str(part) for part in host.version)
         say(f"accel={accel.value} machine={spec.machine.value} qemu={version}")
     if spec.gdb is None:
-        return Machine(spec, host, accel).run()
+        return _kept(Machine(spec, host, accel, keeper=keeper), keeper)
     import dataclasses
 
     from capstan.run import gdb
 
     with gdb.stub(spec.gdb, spec.kernel) as (listen, command):
         say(f"the machine waits for gdb (then type `continue`): {command}")
-        return Machine(dataclasses.replace(spec, gdb=listen), host, accel).run()
+        spec = dataclasses.replace(spec, gdb=listen)
+        return _kept(Machine(spec, host, accel, keeper=keeper), keeper)
+
+
+def _kept(machine: Machine, keeper: InstanceKeeper | None) -> int:
+    """Run, and tell the keeper how it ended."""
+    if keeper is None:
+        return machine.run()
+    try:
+        keeper.status = machine.run()
+    except CapstanError as err:
+        keeper.status = err.exit_code
+        raise
+    return keeper.status
 
 
 def command_line(spec: RunSpec) -> list[str]:

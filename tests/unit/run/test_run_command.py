@@ -27,10 +27,12 @@ MANIFEST = ImageManifest("tool", 0, CONFIG, KernelInfo("", 0), PoolInfo("p", 1, 
 @pytest.fixture
 def specs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[RunSpec]:
     """The runs the command started; each ends with status 42."""
-    image = SimpleNamespace(disk=Path("/disk"), kernel=Path("/kernel"), manifest=MANIFEST)
+    image = SimpleNamespace(
+        ref=None, digest="0" * 64, disk=Path("/disk"), kernel=Path("/kernel"), manifest=MANIFEST
+    )
     seen: list[RunSpec] = []
 
-    def start(spec: RunSpec, say: object) -> int:
+    def start(spec: RunSpec, say: object, keeper: object) -> int:
         seen.append(spec)
         return 42
 
