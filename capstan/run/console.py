@@ -168,13 +168,20 @@ class Stats:
 
 
 @dataclass(frozen=True, slots=True)
+class Threads:
+    """One thread of the program, or "end"."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """Not a line of the protocol."""
 
     line: str
 
 
-ControlLine = Ready | Exited | Killed | Failed | Message | Trace | Stats | Unknown
+ControlLine = Ready | Exited | Killed | Failed | Message | Trace | Stats | Threads | Unknown
 
 
 def parse_control(line: str) -> ControlLine:
@@ -196,6 +203,8 @@ def parse_control(line: str) -> ControlLine:
         event = Trace(rest)
     elif word == "stats":
         event = Stats(rest)
+    elif word == "threads":
+        event = Threads(rest)
     return event
 
 

@@ -44,6 +44,10 @@ static void control_line(const char *line)
         signal_from_host(SIGNAL_TERM);
         return;
     }
+    if (strcmp(line, "threads") == 0) {
+        threads_report();
+        return;
+    }
     p = line + 3;
     if (strncmp(line, "eof", 3) == 0 && control_number(&p, &a) && !*p) {
         console_set_eof(a);

@@ -209,6 +209,8 @@ void uts_hostname(char *buf, size_t size);
 void crash_report(int signo, const struct siginfo64 *info, struct regs *regs);
 /* init.c: reports the end of init_process to the host and stops. */
 void init_process_end(int wait_status) __noreturn;
+/* threads_report.c: tells the host the program's threads (control port). */
+void threads_report(void);
 /* The boot path: starts pid 1 from the parameters. Never returns to the
  * caller's code: the calling kernel thread waits and then ends the machine. */
 void init_process_run(void);
