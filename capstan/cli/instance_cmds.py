@@ -83,9 +83,9 @@ def restart(timeout: float | None, names: tuple[str, ...]) -> None:
 @NAMES
 def kill(text: str, names: tuple[str, ...]) -> None:
     """Send a signal to the programs of instances; KILL ends the machine at once."""
-    from capstan.run.spec import parse_signal
+    from capstan.run.spec import find_signal
 
-    number = parse_signal(text)
+    number = find_signal(text)
     instance_rows.each(names, lambda instance: instance.kill(number))
 
 

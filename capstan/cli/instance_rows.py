@@ -176,7 +176,7 @@ def details(instance: Instance) -> dict[str, object]:
             "memory": spec.memory,
             "cpus": spec.cpus,
             "hostname": spec.name,
-            "stop_signal": spec.stop_signal,
+            "stop_signal": spec.stop_signal.name,
             "stop_timeout": spec.grace,
             "restart": config.restart,
             "auto_remove": config.auto_remove,

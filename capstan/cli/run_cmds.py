@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
 
     from capstan.build.collect import BuildOptions
     from capstan.manifest import ImageManifest
-    from capstan.run.instances import InstanceRequest
     from capstan.run.net import NetOptions
+    from capstan.run.request import InstanceRequest
     from capstan.run.spec import RunOptions, RunSpec
 
     Function = TypeVar("Function", bound=Callable[..., None])
@@ -146,13 +145,11 @@ def make_request(
 ) -> InstanceRequest:
     """What to run and how, checked."""
     from capstan.cli.resolve import resolve_target
-    from capstan.run import restart
-    from capstan.run.instances import InstanceRequest
+    from capstan.run.request import InstanceRequest
     from capstan.run.spec import plan
 
     options = make_options(args, given)
-    policy = restart.parse(str(given["restart"]))
-    check_background(given, policy.kind, background=background)
+    check_background(given, background=background)
     size, count = log_limits(given["log_opt"])
     image = resolve_target(target, make_build_options(target, given), str(given["pull"]), _say)
     warn_unsupported(image.manifest)
@@ -162,7 +159,7 @@ def make_request(
         digest=image.digest,
         name=options.name,
         labels=labels(given["label"]),
-        restart=policy,
+        restart=str(given["restart"]),
         auto_remove=bool(given["auto_remove"]),
         open_stdin=bool(given["interactive"]),
         log_size=size,
@@ -198,19 +195,15 @@ def start_in_background(request: InstanceRequest) -> None:
 
 def run_in_foreground(request: InstanceRequest) -> int:
     """The exit status of a run that other commands see while it lasts."""
+    from capstan import paths
     from capstan import run as service
-    from capstan.run.instances import Instances
+    from capstan.run.foreground import ForegroundKeeper
 
-    with contextlib.ExitStack() as stack:
-        try:
-            keeper = stack.enter_context(Instances().foreground(request))
-        except OSError as err:
-            _say(f"this run will not be listed by `capstan ps`: {err}")
-            return service.start(request.spec, _say)
-        return service.start(request.spec, _say, keeper)
+    keeper = ForegroundKeeper(paths.data_root(), request, _say)
+    return service.start(request.spec, _say, keeper)
 
 
-def check_background(given: dict[str, object], policy: str, *, background: bool) -> None:
+def check_background(given: dict[str, object], *, background: bool) -> None:
     """Nothing, if the options go together.
 
     Raises:
@@ -218,12 +211,16 @@ def check_background(given: dict[str, object], policy: str, *, background: bool)
     """
     if not background:
         for option, is_given in (
-            ("--restart", policy != "no"),
+            ("--restart", given["restart"] != "no"),
             ("--log-opt", bool(given["log_opt"])),
         ):
             if is_given:
                 raise UsageError(f"{option}: means nothing in the foreground", hint="add -d")
-    elif given["gdb"] or given["gdb_port"] is not None:
+        return
+    from capstan.run import restart
+
+    restart.parse(str(given["restart"]))
+    if given["gdb"] or given["gdb_port"] is not None:
         raise UsageError("-d --gdb: gdb needs the foreground", hint="leave out -d")
 
 

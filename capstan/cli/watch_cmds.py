@@ -28,6 +28,7 @@ UNTIL = click.option("--until", metavar="TIME", help="up to then")
 STATS_COLUMNS = ("name", "id", "cpu", "memory", "memory_percent", "net", "block", "threads")
 TOP_COLUMNS = ("pid", "tid", "state", "cpu", "time", "command")
 EVENT_FILTERS = ("event", "instance", "image", "type")
+TOP_DEADLINE = 5.0
 CLEAR = "\x1b[H\x1b[2J"
 
 
@@ -183,8 +184,16 @@ def _pair(first: int | None, second: int | None) -> str:
 @NAME
 def top(layout: str, name: str) -> None:
     """Show the processes and threads in the guest of an instance, as the guest tells them."""
+    from capstan.run.control import NoAnswer
+
     instance = instance_rows.opened().get(name)
-    answer = instance.ask("threads")
+    try:
+        answer = instance.ask("threads", deadline=TOP_DEADLINE)
+    except NoAnswer as err:
+        raise MachineError(
+            f"{name}: the guest does not tell its threads",
+            hint="its CPUs may be busy, or the image has an older kernel: build it again",
+        ) from err
     rows = [_thread_row(line) for line in answer["threads"]]
     show(rows, TOP_COLUMNS, layout)
 

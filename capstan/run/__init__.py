@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from capstan.errors import CapstanError
+from capstan.errors import EXIT_TOOL, CapstanError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from capstan.run.instance_keeper import InstanceKeeper
+    from capstan.run.foreground import ForegroundKeeper
     from capstan.run.machine import Machine
     from capstan.run.spec import RunSpec
 
 
-def start(spec: RunSpec, say: Callable[[str], None], keeper: InstanceKeeper | None = None) -> int:
+def start(spec: RunSpec, say: Callable[[str], None], keeper: ForegroundKeeper | None = None) -> int:
     """The exit status of the program `spec` names, run to its end; `say` gets lines for the user.
 
     With a `keeper` the run is an instance that other commands see.
@@ -50,16 +50,18 @@ def start(spec: RunSpec, say: Callable[[str], None], keeper: InstanceKeeper | No
         return _kept(Machine(spec, host, accel, keeper=keeper), keeper)
 
 
-def _kept(machine: Machine, keeper: InstanceKeeper | None) -> int:
+def _kept(machine: Machine, keeper: ForegroundKeeper | None) -> int:
     """Run, and tell the keeper how it ended."""
-    if keeper is None:
-        return machine.run()
+    status = EXIT_TOOL
     try:
-        keeper.status = machine.run()
+        status = machine.run()
     except CapstanError as err:
-        keeper.status = err.exit_code
+        status = err.exit_code
         raise
-    return keeper.status
+    finally:
+        if keeper is not None:
+            keeper.close(status)
+    return status
 
 
 def command_line(spec: RunSpec) -> list[str]:

@@ -29,6 +29,10 @@ MOST_CLIENTS = 64
 CONNECT_DEADLINE = 5.0
 
 
+class NoAnswer(MachineError):
+    """The owner did not answer in time."""
+
+
 @contextlib.contextmanager
 def _reachable(path: Path) -> Any:
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -194,7 +198,8 @@ class Connection:
         """The next answer, None when the owner ended without one.
 
         Raises:
-            MachineError: none within `deadline` seconds, or a refusal.
+            NoAnswer: none within `deadline` seconds.
+            MachineError: a refusal.
         """
         end = None if deadline is None else time.monotonic() + deadline
         while b"\n" not in self._rest:
@@ -202,7 +207,7 @@ class Connection:
             try:
                 data = self._sock.recv(65536)
             except TimeoutError as err:
-                raise MachineError(f"no answer within {deadline:g} seconds") from err
+                raise NoAnswer(f"no answer within {deadline:g} seconds") from err
             except OSError:
                 data = b""
             if not data:

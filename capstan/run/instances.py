@@ -31,22 +31,22 @@ import shutil
 import signal
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from capstan import fs, paths, proc
-from capstan.errors import MachineError, UsageError
-from capstan.run import control, events, names, owner, procinfo, records, speccode
+from capstan.errors import CapstanError, MachineError, UsageError
+from capstan.run import control, events, names, owner, procinfo, records, restart, speccode
 from capstan.run.machine import QUIT_DEADLINE, READY_DEADLINE
 from capstan.run.records import ACTIVE, Config, Folder, Places, Record, State
 from capstan.run.repair import repair
-from capstan.run.restart import RestartPolicy
+from capstan.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from capstan.run.instance_keeper import InstanceKeeper
+    from capstan.run.request import InstanceRequest
     from capstan.run.spec import RunSpec
 
 START_DEADLINE = READY_DEADLINE + 15.0
@@ -57,22 +57,6 @@ MAIN = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from capstan.run.supervisor import main; main(sys.argv[2:])"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class InstanceRequest:
-    """What to make an instance of. Without a name it gets one after the image."""
-
-    spec: RunSpec
-    image: str
-    digest: str = ""
-    name: str | None = None
-    labels: dict[str, str] = field(default_factory=dict)
-    restart: RestartPolicy = field(default_factory=RestartPolicy)
-    auto_remove: bool = False
-    open_stdin: bool = False
-    log_size: int = 10 << 20
-    log_files: int = 3
 
 
 class Instance:
@@ -211,6 +195,8 @@ class Instance:
             old = self.name
             if not self._places.rename(old, name, self.id):
                 raise names.taken(name)
+        with contextlib.suppress(CapstanError):
+            self.keep_image()  # under the new name
         events.tell(self._places, "rename", self.id, name, old=old)
 
     def remove(self, *, force: bool = False) -> None:
@@ -250,6 +236,16 @@ class Instance:
         except _Gone as err:
             raise self._not_running(op) from err
 
+    def keep_image(self) -> None:
+        """Let the store keep its image as long as it is there.
+
+        Raises:
+            ImageError: the image was removed.
+        """
+        if digest := self.config.digest:
+            store = Store(self._places.path.parent)
+            store.pin(digest, f"instance {self.name}", self.folder.path)
+
     # --- inside ---
 
     def _converse(self, op: str, deadline: float | None, **values: object) -> dict[str, Any]:
@@ -262,7 +258,7 @@ class Instance:
                 connection.send(op, **values)
                 answer = connection.receive(deadline)
             except MachineError as err:
-                raise MachineError(f"{self.name}: {err.message}", hint=err.hint) from err
+                raise type(err)(f"{self.name}: {err.message}", hint=err.hint) from err
         if answer is None:
             raise _Gone
         return answer
@@ -322,6 +318,7 @@ class Instance:
         accel, note = choose_accel(spec.accel, host)
         if note:
             say(note)
+        self.keep_image()
         record = self.record
         record.starting = True
         self.folder.save(record)
@@ -383,7 +380,8 @@ class Instances:
     """The instances of the store in `root`."""
 
     def __init__(self, root: Path | None = None) -> None:
-        self.places = Places(root or paths.data_root())
+        self._root = root or paths.data_root()
+        self.places = Places(self._root)
 
     def create(self, request: InstanceRequest, *, foreground: bool = False) -> Instance:
         """A new instance; its lock is held until `start` or `release`.
@@ -394,9 +392,10 @@ class Instances:
         """
         if request.name is not None:
             names.check(request.name)
-        if request.auto_remove and request.restart.kind != "no" and not foreground:
+        policy = restart.parse(request.restart)
+        if request.auto_remove and policy.kind != "no":
             raise UsageError(
-                f"--rm and --restart {request.restart} exclude each other", hint="leave one out"
+                f"--rm and --restart {policy} exclude each other", hint="leave one out"
             )
         identity = os.urandom(32).hex()
         scratch = self.places.path / f"{fs.TEMP_PREFIX}{identity}"
@@ -414,6 +413,12 @@ class Instances:
             os.close(lock)
             raise
         instance = Instance(self.places, self.places.folder(identity), lock)
+        try:
+            if not foreground:
+                instance.keep_image()
+        except CapstanError:
+            instance.remove()
+            raise
         events.tell(self.places, "create", identity, instance.name, image=request.image)
         return instance
 
@@ -462,12 +467,18 @@ class Instances:
         record.pid_start = procinfo.start_time(record.pid)
         keeper = InstanceKeeper(self.places, instance.folder, instance.config, record, None)
         try:
-            yield keeper
+            with self._held(request.digest, instance.name):
+                yield keeper
         finally:
             status = 125 if keeper.status is None else keeper.status
             keeper.tell("die", status=status)
             instance.remove()
             keeper.release(status, "")
+
+    def _held(self, digest: str, name: str) -> contextlib.AbstractContextManager[object]:
+        if not digest:
+            return contextlib.nullcontext()
+        return Store(self._root).hold(digest, f"instance {name}")
 
     def _fill(
         self, folder: Folder, identity: str, request: InstanceRequest, *, foreground: bool
@@ -481,7 +492,7 @@ class Instances:
             spec=spec,
             created=time.time(),
             labels=request.labels,
-            restart=str(request.restart),
+            restart=str(restart.parse(request.restart)),
             auto_remove=request.auto_remove,
             open_stdin=request.open_stdin,
             foreground=foreground,

@@ -268,6 +268,8 @@ class Machine:
                     self._tell(f"{text}\n".encode())
                 case console.Stats(text):
                     self._tell(f"capstan: stats: {text}\n".encode())
+                case console.Threads(text):
+                    self._keeper.threads(text)
                 case console.Unknown(line):
                     self._tell(f"capstan: strange line from the guest: {line!r}\n".encode())
 
@@ -406,7 +408,7 @@ class Machine:
 
     def _stop(self, number: signal.Signals, grace: float | None = None) -> None:
         own = self._spec.stop_signal
-        self._order("stop" if own == signal.SIGTERM else f"signal {own:d}")
+        self._order("stop" if own is signal.SIGTERM else f"signal {own:d}")
         self._ended_by = number
         seconds = self._spec.grace if grace is None else grace
         self._deadlines["grace"] = time.monotonic() + seconds

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 parse_size = units.parse_size
 
 MAX_CPUS = 8
-MAX_SIGNAL = 64
 MIN_MEMORY = 4 << 20
 MAX_MEMORY = 64 << 30
 DEFAULT_GRACE = 10.0
@@ -60,6 +59,7 @@ class RunOptions:
     entrypoint: str | None = None
     env: tuple[str, ...] = ()
     workdir: str | None = None
+    stop_signal: str | None = None
     memory: int | None = None
     cpus: int | None = None
     accel: Accel = Accel.AUTO
@@ -71,7 +71,6 @@ class RunOptions:
     verbose: bool = False
     timeout: float | None = None
     grace: float = DEFAULT_GRACE
-    stop_signal: str | None = None
     loglevel: int | None = None
     words: tuple[str, ...] = ()
     net: NetOptions = field(default_factory=NetOptions)
@@ -86,6 +85,7 @@ class RunSpec:
     argv: tuple[str, ...]
     env: Mapping[str, str]
     workdir: str = "/"
+    stop_signal: signal.Signals = signal.SIGTERM
     memory: int = 256 << 20
     cpus: int = 1
     accel: Accel = Accel.AUTO
@@ -97,7 +97,6 @@ class RunSpec:
     verbose: bool = False
     timeout: float | None = None
     grace: float = DEFAULT_GRACE
-    stop_signal: int = 15
     loglevel: int | None = None
     words: tuple[str, ...] = ()
     net: NetSpec | None = None
@@ -133,20 +132,6 @@ class MachineSpec:
     taps: tuple[int, ...] = ()
 
 
-def parse_signal(text: str) -> int:
-    """The number of a signal given as TERM, SIGTERM or 15.
-
-    Raises:
-        UsageError: there is no such signal.
-    """
-    known = {number.name: int(number) for number in signal.Signals}
-    upper = text.upper()
-    number = known.get(upper) or known.get(f"SIG{upper}")
-    if number is None and re.fullmatch(r"\d{1,2}", text) and 1 <= int(text) <= MAX_SIGNAL:
-        number = int(text)
-    if number is None:
-        raise UsageError(f"there is no signal {text!r}", hint="a name such as TERM, or a number")
-    return number
 
 
 def parse_env(entries: Sequence[str], host: Mapping[str, str]) -> dict[str, str]:
@@ -204,6 +189,7 @@ def plan(
         argv=argv,
         env={**DEFAULT_ENV, **config.env, **parse_env(options.env, host_env)},
         workdir=workdir,
+        stop_signal=find_signal(options.stop_signal or _stop_signal(config) or "SIGTERM"),
         memory=memory,
         cpus=cpus,
         accel=options.accel,
@@ -215,7 +201,6 @@ def plan(
         verbose=options.verbose,
         timeout=options.timeout,
         grace=options.grace,
-        stop_signal=parse_signal(options.stop_signal or _stop_signal(config) or "TERM"),
         loglevel=options.loglevel,
         words=options.words,
         net=net.with_queues(
@@ -225,6 +210,21 @@ def plan(
             cpus=cpus,
         ),
     )
+
+
+def find_signal(text: str) -> signal.Signals:
+    """The signal called `text`: SIGINT, INT or 2.
+
+    Raises:
+        UsageError: there is none.
+    """
+    try:
+        if text.isascii() and text.isdigit():
+            return signal.Signals(int(text))
+        name = text.upper()
+        return signal.Signals[name if name.startswith("SIG") else f"SIG{name}"]
+    except (ValueError, KeyError) as err:
+        raise UsageError(f"there is no signal {text!r}", hint="write it like SIGINT") from err
 
 
 def check_name(name: str) -> str:

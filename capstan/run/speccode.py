@@ -10,13 +10,15 @@ from __future__ import annotations
 import dataclasses
 from enum import Enum
 from pathlib import Path
+from signal import Signals
 
 from capstan.errors import MachineError
 from capstan.run.net import Forward, NetKind, NetSpec
 from capstan.run.spec import Accel, MachineType, RunSpec
 
 KINDS: dict[str, type] = {
-    kind.__name__: kind for kind in (RunSpec, NetSpec, Forward, NetKind, Accel, MachineType)
+    kind.__name__: kind
+    for kind in (RunSpec, NetSpec, Forward, NetKind, Accel, MachineType, Signals)
 }
 
 

@@ -28,7 +28,7 @@ MANIFEST = ImageManifest("tool", 0, CONFIG, KernelInfo("", 0), PoolInfo("p", 1, 
 def specs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[RunSpec]:
     """The runs the command started; each ends with status 42."""
     image = SimpleNamespace(
-        ref=None, digest="0" * 64, disk=Path("/disk"), kernel=Path("/kernel"), manifest=MANIFEST
+        ref=None, digest="", disk=Path("/disk"), kernel=Path("/kernel"), manifest=MANIFEST
     )
     seen: list[RunSpec] = []
 

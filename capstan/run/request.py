@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What to make an instance of: the request of the command line and of compose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from capstan.run.spec import RunSpec
+
+LOG_SIZE = 10 << 20
+LOG_FILES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRequest:
+    """`digest` is the image's ID in the store; without a name it gets one after the image.
+
+    `restart` is as on the command line (`restart.parse`).
+    """
+
+    spec: RunSpec
+    image: str
+    digest: str = ""
+    name: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    restart: str = "no"
+    auto_remove: bool = False
+    open_stdin: bool = False
+    log_size: int = LOG_SIZE
+    log_files: int = LOG_FILES
