@@ -38,6 +38,13 @@ def dump(tree: Tree) -> bytes:
         target = os.fsdecode(node.target)
         attributes = [node.mode, node.uid, node.gid, node.mtime_ns, node.rdev, target]
         rows.append([path, None, attributes, _dump_source(tree, node)])
+        if node.xattrs:
+            rows[-1].append(
+                [
+                    [os.fsdecode(name), base64.b64encode(value).decode()]
+                    for name, value in sorted(node.xattrs.items())
+                ]
+            )
     return json.dumps({"version": VERSION, "nodes": rows}, separators=(",", ":")).encode()
 
 
@@ -83,6 +90,8 @@ def _restore_rows(tree: Tree, rows: list[Any]) -> None:
             if stat.S_ISLNK(mode):
                 node.target = os.fsencode(target)
             node.source = _restore_source(tree, row[3])
+            if len(row) > 4:
+                node.xattrs = {os.fsencode(n): base64.b64decode(v) for n, v in row[4]}
         nodes.append(node)
         if row[0] == "/":
             tree.root = node

@@ -7,12 +7,12 @@ import struct
 from collections.abc import Sequence
 from typing import Union
 
-Value = Union[bool, int, str, "NvList", "Sequence[NvList]"]
+Value = Union[bool, int, str, bytes, "NvList", "Sequence[NvList]"]
 NvList = dict[str, Value]
 
 _HEADER = bytes((1, 1, 0, 0))  # XDR, little-endian host
 _UNIQUE_NAME = 1
-_BOOLEAN, _UINT64, _STRING, _NVLIST, _NVLIST_ARRAY = 1, 8, 9, 19, 20
+_BOOLEAN, _UINT64, _STRING, _BYTES, _NVLIST, _NVLIST_ARRAY = 1, 8, 9, 10, 19, 20
 _DECODED_PAIR = 16
 _DECODED_LIST = 24
 
@@ -36,6 +36,10 @@ def _encode_pair(name: str, value: Value) -> bytes:
         kind, data, decoded = _UINT64, struct.pack(">Q", value), 8
     elif isinstance(value, str):
         kind, data, decoded = _STRING, _xdr_string(value), _round8(len(value.encode()) + 1)
+    elif isinstance(value, bytes):
+        # Unlike the elements of other arrays, bytes are not widened; the count stands once.
+        kind, count, data = _BYTES, len(value), value + bytes(-len(value) % 4)
+        decoded = _round8(len(value))
     elif isinstance(value, dict):
         kind, data, decoded = _NVLIST, _encode_list(value), _DECODED_LIST
     else:
@@ -43,12 +47,16 @@ def _encode_pair(name: str, value: Value) -> bytes:
         data = b"".join(_encode_list(item) for item in value)
         decoded = count * (8 + _DECODED_LIST)
     body = _xdr_string(name) + struct.pack(">II", kind, count) + data
-    decoded += _round8(_DECODED_PAIR + len(name.encode()) + 1)
+    decoded += _round8(_DECODED_PAIR + len(_raw(name)) + 1)
     return struct.pack(">II", len(body) + 8, decoded) + body
 
 
+def _raw(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
 def _xdr_string(text: str) -> bytes:
-    raw = text.encode()
+    raw = _raw(text)
     return struct.pack(">I", len(raw)) + raw + bytes(-len(raw) % 4)
 
 
@@ -92,6 +100,10 @@ def _decode_pair(data: bytes, at: int) -> tuple[str, Value]:
         return name, int(struct.unpack_from(">Q", data, at)[0])
     if kind == _STRING:
         return name, _decode_string(data, at)[0]
+    if kind == _BYTES:
+        if len(data) < at + count:
+            raise ValueError(f"the bytes of {name!r} end early")
+        return name, data[at : at + count]
     if kind == _NVLIST:
         return name, _decode_list(data, at)[0]
     if kind == _NVLIST_ARRAY:
@@ -106,4 +118,4 @@ def _decode_pair(data: bytes, at: int) -> tuple[str, Value]:
 def _decode_string(data: bytes, at: int) -> tuple[str, int]:
     (size,) = struct.unpack_from(">I", data, at)
     raw = data[at + 4 : at + 4 + size]
-    return raw.decode(), at + 4 + size + -size % 4
+    return raw.decode("utf-8", "surrogateescape"), at + 4 + size + -size % 4

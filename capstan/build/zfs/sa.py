@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import stat
 import struct
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 
-from capstan.build.zfs.layout import BONUS_MAX
+from capstan.build.zfs import nvlist
+from capstan.build.zfs.layout import BONUS_MAX, BP_SIZE
 
 SA_MAGIC = 0x2F505A
 
@@ -45,12 +47,16 @@ _IDENTITY = ["MODE", "SIZE", "GEN", "UID", "GID", "PARENT", "FLAGS"]
 _COMMON = [*_IDENTITY, "ATIME", "MTIME", "CTIME", "CRTIME", "LINKS"]
 _ACL = ["DACL_COUNT", "DACL_ACES"]
 LAYOUT_PLAIN, LAYOUT_SYMLINK, LAYOUT_DEVICE, LAYOUT_SPILL = 2, 3, 4, 5
+LAYOUT_XATTR, LAYOUT_SPILL_XATTR = 6, 7
 LAYOUTS = {
     LAYOUT_PLAIN: _COMMON + _ACL,
     LAYOUT_SYMLINK: [*_COMMON, *_ACL, "SYMLINK"],
     LAYOUT_DEVICE: [*_COMMON, "RDEV", *_ACL],
     LAYOUT_SPILL: ["SYMLINK"],
+    LAYOUT_XATTR: ["DXATTR"],
+    LAYOUT_SPILL_XATTR: ["SYMLINK", "DXATTR"],
 }
+XATTR_MAX = 1 << 16  # DXATTR_MAX_SA_SIZE of OpenZFS
 
 _HEADER = struct.Struct("<IHH")
 _FIXED = struct.Struct("<16Q")
@@ -87,9 +93,14 @@ class Attributes:
     mtime_ns: int
     rdev: int = 0  # major << 20 | minor
     target: bytes = b""  # of a symlink
+    xattrs: Mapping[bytes, bytes] = field(default_factory=dict)
 
     def pack(self) -> tuple[bytes, bytes]:
-        """The bonus area, and the spill block (empty unless a symlink's target needs it)."""
+        """The bonus area, and the spill block: a long target, extended attributes, or nothing.
+
+        Raises:
+            ValueError: the extended attributes are too large.
+        """
         aces = acl_of_mode(self.mode)
         seconds, nanoseconds = divmod(self.mtime_ns, 1_000_000_000)
         fixed = _FIXED.pack(
@@ -104,19 +115,30 @@ class Attributes:
             self.links,
         )
         acl = struct.pack("<Q", len(aces) // 8) + aces
-        lengths, spill = [len(aces)], b""
+        lengths = [len(aces)]
         kind = stat.S_IFMT(self.mode)
-        layout = LAYOUT_PLAIN
+        layout, spill = LAYOUT_PLAIN, self._spill(b"")
+        room = BONUS_MAX - BP_SIZE if spill else BONUS_MAX
         if kind in (stat.S_IFCHR, stat.S_IFBLK):
             layout = LAYOUT_DEVICE
             fixed += struct.pack("<Q", self.rdev)
         elif kind == stat.S_IFLNK:
             inline = _header(LAYOUT_SYMLINK, [len(aces), len(self.target)]) + fixed + acl
-            if len(inline) + len(self.target) <= BONUS_MAX:
-                target = self.target + bytes(-len(self.target) % 8)
-                return inline + target, b""
-            spill = _header(LAYOUT_SPILL, [len(self.target)]) + self.target
+            target = self.target + bytes(-len(self.target) % 8)
+            if len(inline) + len(target) <= room:
+                return inline + target, spill
+            spill = self._spill(self.target)
         return _header(layout, lengths) + fixed + acl, spill
+
+    def _spill(self, target: bytes) -> bytes:
+        """What does not fit into the bonus area."""
+        xattrs = _pack_xattrs(self.xattrs) if self.xattrs else b""
+        if target and xattrs:
+            head = _header(LAYOUT_SPILL_XATTR, [len(target), len(xattrs)])
+            return head + target + bytes(-len(target) % 8) + xattrs
+        if xattrs:
+            return _header(LAYOUT_XATTR, [len(xattrs)]) + xattrs
+        return _header(LAYOUT_SPILL, [len(target)]) + target if target else b""
 
     @classmethod
     def unpack(cls, bonus: bytes, spill: bytes, layouts: dict[int, list[int]]) -> Attributes:
@@ -148,7 +170,26 @@ class Attributes:
             mtime_ns=seconds * 1_000_000_000 + nanoseconds,
             rdev=number("RDEV"),
             target=values.get(_ATTRIBUTES["SYMLINK"][0], b""),
+            xattrs=_unpack_xattrs(values.get(_ATTRIBUTES["DXATTR"][0], b"")),
         )
+
+
+def _pack_xattrs(xattrs: Mapping[bytes, bytes]) -> bytes:
+    """Extended attributes as OpenZFS keeps them with `xattr=sa`: a list of byte arrays."""
+    names = {name.decode("utf-8", "surrogateescape"): name for name in sorted(xattrs)}
+    packed = nvlist.encode({text: bytes(xattrs[name]) for text, name in names.items()})
+    if len(packed) >= XATTR_MAX - 64:
+        raise ValueError(f"extended attributes of {len(packed)} bytes, 64 KiB is the most")
+    return packed
+
+
+def _unpack_xattrs(packed: bytes) -> dict[bytes, bytes]:
+    values = nvlist.decode(packed) if packed else {}
+    return {
+        name.encode("utf-8", "surrogateescape"): value
+        for name, value in values.items()
+        if isinstance(value, bytes)
+    }
 
 
 def _header(layout: int, lengths: list[int]) -> bytes:

@@ -19,3 +19,4 @@ class Node:
     target: str | bytes = ""  # of a symlink
     rdev: int = 0  # of a device node, as os.makedev() gives it
     children: dict[bytes, Node] = field(default_factory=dict)  # of a directory
+    xattrs: dict[bytes, bytes] | None = None  # extended attributes, names with their namespace

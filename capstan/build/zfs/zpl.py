@@ -185,8 +185,12 @@ def _set_attributes(inode: Inode, dnode: Dnode, writer: BlockWriter) -> None:
         mtime_ns=node.mtime_ns,
         rdev=rdev,
         target=target,
+        xattrs=node.xattrs or {},
     )
-    dnode.bonus, spill = attributes.pack()
+    try:
+        dnode.bonus, spill = attributes.pack()
+    except ValueError as err:
+        raise BuildError(f"{inode.path}: {err}") from err
     if spill:
         block = spill.ljust(align(len(spill), 512), b"\0")
         before = writer.usage.allocated
