@@ -66,6 +66,7 @@ def _pairs(
             raise UsageError(f"{name!r} cannot be the name of a variable")
         yield "env", f"{name}={value}"
     yield "cwd", spec.workdir
+    yield from zip(("uid", "gid", *["group"] * len(spec.ids)), map(str, spec.ids), strict=False)
     yield "hostname", spec.name
     if terminal.digits:
         yield "tty", terminal.digits

@@ -59,6 +59,7 @@ class RunOptions:
     entrypoint: str | None = None
     env: tuple[str, ...] = ()
     workdir: str | None = None
+    ids: tuple[int, ...] | None = None
     stop_signal: str | None = None
     memory: int | None = None
     cpus: int | None = None
@@ -85,6 +86,7 @@ class RunSpec:
     argv: tuple[str, ...]
     env: Mapping[str, str]
     workdir: str = "/"
+    ids: tuple[int, ...] = ()  # user, group, further groups; none: root
     stop_signal: signal.Signals = signal.SIGTERM
     memory: int = 256 << 20
     cpus: int = 1
@@ -132,8 +134,6 @@ class MachineSpec:
     taps: tuple[int, ...] = ()
 
 
-
-
 def parse_env(entries: Sequence[str], host: Mapping[str, str]) -> dict[str, str]:
     """The variables in `NAME=VALUE` entries; a bare NAME takes the host's value, if it has one."""
     env: dict[str, str] = {}
@@ -171,7 +171,8 @@ def plan(
         UsageError: a value no machine can have.
     """
     config = manifest.config
-    argv = (options.entrypoint, *options.args) if options.entrypoint else config.argv + options.args
+    kept = config.argv[: config.fixed] if options.args else config.argv
+    argv = (options.entrypoint, *options.args) if options.entrypoint else kept + options.args
     memory = options.memory if options.memory is not None else config.memory
     cpus = options.cpus if options.cpus is not None else config.cpus
     workdir = options.workdir if options.workdir is not None else config.workdir
@@ -189,7 +190,8 @@ def plan(
         argv=argv,
         env={**DEFAULT_ENV, **config.env, **parse_env(options.env, host_env)},
         workdir=workdir,
-        stop_signal=find_signal(options.stop_signal or _stop_signal(config) or "SIGTERM"),
+        ids=config.ids if options.ids is None else options.ids,
+        stop_signal=find_signal(options.stop_signal or config.stop_signal or "SIGTERM"),
         memory=memory,
         cpus=cpus,
         accel=options.accel,
@@ -239,10 +241,6 @@ def check_name(name: str) -> str:
             hint="letters, digits, '.', '_' and '-', 63 at most",
         )
     return name
-
-
-def _stop_signal(config: RunConfig) -> str:
-    return str(getattr(config, "stop_signal", "") or "")
 
 
 def _host_name(image: str) -> str:

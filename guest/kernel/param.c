@@ -45,6 +45,33 @@ static int parse_list(struct param_list *l, const char *value)
     return 0;
 }
 
+/* A user or group: a decimal number below 2^32 - 1, which means "none". */
+static int parse_id(const char *v, uint32_t *out)
+{
+    const char *end;
+    uint64_t id = parse_number(v, &end, 10);
+
+    if (end == v || *end || end - v > 10 || id >= UINT32_MAX)
+        return -EINVAL;
+    *out = (uint32_t)id;
+    return 0;
+}
+
+static int parse_user(const char *key, const char *value)
+{
+    struct boot_params *b = &boot_params;
+
+    if (!strcmp(key, "uid"))
+        return parse_id(value, &b->uid);
+    if (!strcmp(key, "gid"))
+        return parse_id(value, &b->gid);
+    if (strcmp(key, "group") != 0)
+        return -ENOENT;
+    if (b->nr_groups == PARAM_GROUPS_MAX)
+        return -E2BIG;
+    return parse_id(value, &b->groups[b->nr_groups++]);
+}
+
 static int parse_net(const char *key, const char *value)
 {
     struct boot_params *b = &boot_params;
@@ -95,7 +122,7 @@ static int parse_one(char *key, char *value)
     else if (!strcmp(key, "tty"))
         for (; *value; value++)
             b->tty |= 1u << (*value & 3);
-    else
+    else if (parse_user(key, value) != 0)
         return parse_net(key, value);
     return 0;
 }

@@ -8,6 +8,7 @@
 #include "lib/types.h"
 
 #define PARAM_LIST_MAX 4u
+#define PARAM_GROUPS_MAX 32u
 struct param_list { /* of a key that may be repeated */
     const char *values[PARAM_LIST_MAX];
     unsigned nr;
@@ -20,6 +21,9 @@ struct boot_params {
     const char *exe;      /* or NULL */
     const char *cwd;
     const char *hostname;
+    uint32_t uid, gid; /* of the program */
+    uint32_t groups[PARAM_GROUPS_MAX];
+    unsigned nr_groups;
     uint32_t tty;         /* bit n: descriptor n is a terminal */
     bool merge;           /* stderr goes through stdout's port */
     uint16_t rows, cols;

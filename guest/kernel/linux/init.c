@@ -167,6 +167,17 @@ static void set_cwd(struct process *p)
     mutex_unlock(&p->fs_lock);
 }
 
+/* Who the program runs as; it may have become less than root. */
+static void set_user(struct process *p)
+{
+    p->uid = p->euid = p->suid = boot_params.uid;
+    p->gid = p->egid = p->sgid = boot_params.gid;
+    _Static_assert(sizeof(boot_params.groups) <= sizeof(p->groups),
+                   "a process has room for all groups");
+    memcpy(p->groups, boot_params.groups, sizeof(boot_params.groups));
+    p->nr_groups = boot_params.nr_groups;
+}
+
 /* The first thread, still in the kernel. */
 static void init_task(void *arg)
 {
@@ -177,6 +188,7 @@ static void init_task(void *arg)
 
     open_std(t->process);
     set_cwd(t->process);
+    set_user(t->process);
     if (name == NULL)
         name = boot_params.nr_args > 0 ? boot_params.args[0] : "";
     if (boot_params.exe != NULL || strchr(name, '/') != NULL)
