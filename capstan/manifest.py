@@ -37,6 +37,11 @@ class RunConfig:
     ports: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
     network: bool = False  # a card without being asked
+    fixed: int | None = None  # words of argv that stay when there are arguments; None: all
+    user: str = ""  # as the image's author wrote it
+    ids: tuple[int, ...] = ()  # user, group, further groups; none: root
+    stop_signal: str = ""  # SIGTERM when empty
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +129,11 @@ class ImageManifest:
                     ports=tuple(str(p) for p in config["ports"]),
                     volumes=tuple(str(v) for v in config["volumes"]),
                     network=bool(config.get("network", False)),
+                    fixed=None if config.get("fixed") is None else int(config["fixed"]),
+                    user=str(config.get("user", "")),
+                    ids=tuple(int(n) for n in config.get("ids", ())),
+                    stop_signal=str(config.get("stop_signal", "")),
+                    labels={str(k): str(v) for k, v in config.get("labels", {}).items()},
                 ),
                 kernel=_kernel(raw["kernel"]),
                 pool=PoolInfo(

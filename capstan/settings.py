@@ -284,6 +284,22 @@ TABLE: tuple[Setting, ...] = (
         kind=whole(1),
         default="5",
     ),
+    Setting(
+        "max_unpacked",
+        "CAPSTAN_MAX_UNPACKED",
+        None,
+        "most a container image may unpack to",
+        kind=SIZE,
+        default=16 << 30,
+    ),
+    Setting(
+        "max_entries",
+        "CAPSTAN_MAX_ENTRIES",
+        None,
+        "most files a container image may have",
+        kind=whole(1),
+        default=500_000,
+    ),
 )
 
 _ROWS = {row.key: row for row in TABLE}

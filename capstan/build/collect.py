@@ -15,6 +15,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from capstan import capstanfile, proc
 from capstan.build import base, elf, netuse, program
@@ -24,6 +25,9 @@ from capstan.capstanfile import Capstanfile
 from capstan.errors import BuildError, UsageError
 from capstan.manifest import RunConfig, Step
 from capstan.store import Store
+
+if TYPE_CHECKING:
+    from capstan.build.sources.container import Source
 
 CAPSTANFILE = "Capstanfile"
 
@@ -45,6 +49,7 @@ class BuildOptions:
     link: bool = True
     reuse: bool = True
     unnamed: bool = False
+    source: Source | None = None  # a container image instead of a path
 
 
 @dataclass(slots=True)
@@ -57,6 +62,7 @@ class Plan:
     created: int
     nolink: tuple[str, ...] = ()
     history: tuple[Step, ...] = ()
+    whole: bool = False  # the tree of a system, not what one program needs
 
 
 def collect(path: Path, args: Sequence[str], options: BuildOptions) -> Plan:
@@ -65,6 +71,10 @@ def collect(path: Path, args: Sequence[str], options: BuildOptions) -> Plan:
     Raises:
         CapstanError: something is missing, damaged or misspelt.
     """
+    if options.source is not None:
+        from capstan.build.sources.plan import collect_container
+
+        return collect_container(options.source, args, options)
     epoch = source_date_epoch()
     root = options.root.absolute()
     if not root.is_dir():

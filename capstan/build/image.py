@@ -71,7 +71,8 @@ def build_path(
         raise unreadable(os.fsdecode(err.filename or path), err) from err
     for warning in plan.tree.warnings:
         talk.say(warning)
-    default = ref.from_file_name(plan.name)
+    default = ref.try_parse(plan.name) if plan.whole else ref.from_file_name(plan.name)
+    default = default or ref.from_file_name(plan.name)
     title = str(name or default)
     if name is None and not options.unnamed:
         name = default
@@ -98,8 +99,9 @@ def _make(
     """The new image in the store."""
     title, name, key, progress = more
     notes = {base.INDEX: base.dump(plan.tree)}
-    for line in warnings_of(plan):
-        talk.warn(line)
+    if not plan.whole:
+        for line in warnings_of(plan):
+            talk.warn(line)
 
     def write(out: BinaryIO) -> ImageManifest:
         linked = linked_before(plan.tree)
@@ -164,6 +166,8 @@ def resolve_or_build(
     """
     options = dataclasses.replace(options or BuildOptions(), unnamed=True)
     path = Path(target)
+    if options.source is not None:
+        return build_path(path, (), options, progress, notify)
     if "/" not in target and options.capstanfile is None:
         image = Store().find(target, ids=not path.exists())
         if image is not None:

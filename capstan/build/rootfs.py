@@ -94,10 +94,13 @@ class Facts:
 class Tree:
     """The files of an image that is being collected."""
 
-    def __init__(self, root: Path) -> None:
-        self.host_root = "" if root == Path("/") else os.fspath(root)
+    def __init__(self, root: Path | None) -> None:
+        """A tree over `root`; over nothing when it is None."""
+        self.host_root = "" if root in (None, Path("/")) else os.fspath(root)
+        self.has_lower = root is not None
         self.root = _directory(0o755)
         self.facts: dict[str, Facts] = {}
+        self.digests: dict[str, str] = {}  # of host files that never change
         self.warnings: list[str] = []
         self.steps: list[Step] = []
         self.linked: dict[int, LinkedFile] = {}  # by id() of the node: linked already
@@ -247,7 +250,8 @@ class Tree:
     # --- inside --------------------------------------------------------------------------------
 
     def _walk(self, path: str, *, add: bool, lower: bool) -> Found | None:
-        top = Found("", stat.S_IFDIR, self.root, self.host_root if lower else None)
+        below = self.host_root if lower and self.has_lower else None
+        top = Found("", stat.S_IFDIR, self.root, below)
         stack = [top]
         todo = path.split("/")[::-1]
         links = 0
@@ -324,7 +328,7 @@ class Tree:
         return status
 
     def _is_host_link(self, path: str) -> bool:
-        status = self._lstat(self.host_root + path)
+        status = self._lstat(self.host_root + path) if self.has_lower else None
         return status is not None and stat.S_ISLNK(status.st_mode)
 
     def _is_link(self, path: str) -> bool:

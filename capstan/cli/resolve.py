@@ -58,14 +58,16 @@ def resolve_target(
         CapstanError: none of them.
     """
     from capstan.build.image import resolve_or_build
+    from capstan.cli.sources import looks_like_source, opened, wanted_by
 
     is_path = target.startswith((".", "/", "~")) or options.capstanfile is not None
+    is_path = is_path or looks_like_source(target)
     is_path = is_path or Path(target).exists()
     is_name = ref.try_parse(target) is not None
     has_image = "/" not in target and is_name and Store().find(target) is not None
     if (is_path and not (has_image and options.capstanfile is None)) or not is_name:
-        with ui.progress("Writing image") as bar:
-            return resolve_or_build(target, options, bar, notify)
+        with opened(wanted_by(target), options) as chosen, ui.progress("Writing image") as bar:
+            return resolve_or_build(target, chosen, bar, notify)
     if Path(target).exists():
         notify(f"{target} is also a file here: taking the image, ./{target} means the file")
     return resolve(target, policy)

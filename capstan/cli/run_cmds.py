@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from capstan.run.net import NetOptions
     from capstan.run.request import InstanceRequest
     from capstan.run.spec import RunOptions, RunSpec
+    from capstan.store import StoredImage
 
     Function = TypeVar("Function", bound=Callable[..., None])
 
@@ -45,6 +47,7 @@ OPTIONS = (
     click.option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="set a variable"),
     click.option("--env-file", multiple=True, metavar="FILE", help="set variables from a file"),
     click.option("-w", "--workdir", metavar="DIR", help="working directory in the guest"),
+    click.option("-u", "--user", metavar="USER[:GROUP]", help="run as this user (name or number)"),
     click.option("--entrypoint", metavar="PROGRAM", help="run this with ARGS instead"),
     click.option("--accel", type=click.Choice(["auto", "kvm", "tcg"]), help=ACCEL_HELP),
     click.option("--machine", type=click.Choice(["microvm", "q35"]), help=MACHINE_HELP),
@@ -153,6 +156,8 @@ def make_request(
     size, count = log_limits(given["log_opt"])
     image = resolve_target(target, make_build_options(target, given), str(given["pull"]), _say)
     warn_unsupported(image.manifest)
+    if given["user"] is not None:
+        options = with_user(options, str(given["user"]), image)
     return InstanceRequest(
         spec=plan(image.manifest, image.disk, image.kernel, options, _environ()),
         image=str(image.ref or image.manifest.name),
@@ -315,18 +320,34 @@ def make_build_options(target: str, given: dict[str, object]) -> BuildOptions:
         UsageError: such an option with the name of an image that exists already.
     """
     from capstan.build.collect import BuildOptions
+    from capstan.cli.sources import looks_like_source
 
     capstanfile, root, include = (given[key] for key in ("capstanfile", "root", "include"))
     assert isinstance(root, Path) and isinstance(include, tuple)
     assert capstanfile is None or isinstance(capstanfile, Path)
     compress, link = not given["no_compress"], not given["no_link"]
     changed = include or root != Path("/") or not (compress and link)
+    if looks_like_source(target):
+        return BuildOptions(None, capstanfile, root, include, compress, link)
     if changed and capstanfile is None and "/" not in target and not Path(target).exists():
         raise UsageError(
             f"{target} is not a file: these options need something to build",
             hint="build the image again with these options",
         )
     return BuildOptions(None, capstanfile, root, include, compress, link)
+
+
+def with_user(options: RunOptions, user: str, image: StoredImage) -> RunOptions:
+    """The options with the user called `user` in the image.
+
+    Raises:
+        UsageError: there is none.
+    """
+    from capstan.build.sources.users import find_user, tables_of_disk
+
+    found = find_user(user, *tables_of_disk(image.disk))
+    home = () if "HOME" in image.manifest.config.env else (f"HOME={found.home}",)
+    return dataclasses.replace(options, ids=found.ids, env=(*home, *options.env))
 
 
 def warn_unsupported(manifest: ImageManifest) -> None:

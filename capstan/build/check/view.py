@@ -122,7 +122,7 @@ def content(node: Node, limit: int = MAX_TEXT) -> bytes:
 
 def of_plan(plan: Plan) -> View:
     """The image that a plan will become."""
-    host = Tree(Path(plan.tree.host_root or "/"))
+    host = Tree(Path(plan.tree.host_root or "/") if plan.tree.has_lower else None)
     return View(ImageTree(plan.tree.root), plan.config, host)
 
 

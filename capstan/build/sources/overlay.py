@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Layers one over the other: rows become nodes, whiteouts hide what is below.
+
+OCI image specification, "Image Layer Filesystem Changeset": a whiteout hides only what lower
+layers have, wherever it stands in its own; a directory over a directory changes its attributes;
+anything else replaces what was there. A folder on the way may be a link, which is followed inside
+of the tree, where its root is `/`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from capstan.build.rootfs import MAX_LINKS, UNSET
+from capstan.build.sources.contents import Contents
+from capstan.build.sources.layers import Row, Rows, parts_of
+from capstan.build.sources.limits import PATH_MAX, Meter
+from capstan.build.sources.streams import Damaged
+from capstan.build.sources.tarball import show
+from capstan.build.zfs.tree import Node
+
+Path = tuple[bytes, ...]
+
+
+class Overlay:
+    """The tree of an image while its layers are put together.
+
+    Raises everywhere:
+        Damaged: an entry has no possible place, or a hard link leads nowhere.
+        BuildError: the tree needs more than the limits.
+    """
+
+    def __init__(self, contents: Contents, meter: Meter) -> None:
+        self.root = _new_folder()
+        self.root.mode = stat.S_IFDIR | 0o555  # unless a layer says more, as podman has it
+        self._contents = contents
+        self._meter = meter
+        self._layer = ""
+
+    def apply(self, rows: Rows, layer: str) -> None:
+        """Put a layer over the tree."""
+        self._layer = layer
+        for path in rows.opaque:
+            folder = self._walk(path, make=False)
+            if folder is not None:
+                folder.children.clear()
+        for path in rows.whiteouts:
+            parent = self._walk(path[:-1], make=False)
+            if parent is not None:
+                parent.children.pop(path[-1], None)
+        for row in rows.entries:
+            if not stat.S_IFMT(row.mode):
+                self._link(row)
+            elif not row.path:
+                _set_attributes(self.root, row)
+            else:
+                self._place(row)
+
+    def finish(self) -> Node:
+        """The root; every path in the tree is one that can be opened."""
+        todo = [(0, 0, self.root)]
+        while todo:
+            length, depth, node = todo.pop()
+            self._meter.more_metadata(length, self._layer)
+            if length > PATH_MAX:
+                raise Damaged(f"a path of more than {PATH_MAX} bytes comes together in the tree")
+            for name, child in node.children.items():
+                todo.append((length + 1 + len(name), depth + 1, child))
+        return self.root
+
+    def _place(self, row: Row) -> None:
+        parent = self._folder(row.path[:-1])
+        name = row.path[-1]
+        old = parent.children.get(name)
+        if stat.S_ISDIR(row.mode) and old is not None and stat.S_ISDIR(old.mode):
+            _set_attributes(old, row)
+            return
+        node = Node(row.mode, rdev=row.rdev, target=row.target)
+        _set_attributes(node, row)
+        if stat.S_ISREG(row.mode):
+            node.source = self._contents.path(row.content) if row.content else b""
+        parent.children[name] = node
+
+    def _link(self, row: Row) -> None:
+        """A further name of a file that is there already."""
+        shown = show(b"/".join(row.path))
+        to = parts_of(row.target, shown)
+        parent = self._walk(to[:-1], make=False) if to else None
+        node = parent.children.get(to[-1]) if parent is not None else None
+        if node is None or not row.path:
+            raise Damaged(f"{shown}: a hard link to {show(row.target)}, which does not exist")
+        if stat.S_ISDIR(node.mode):
+            raise Damaged(f"{shown}: a hard link to the directory {show(row.target)}")
+        folder = self._folder(row.path[:-1])
+        if folder is parent and row.path[-1] == to[-1]:
+            raise Damaged(f"{shown}: a hard link to itself")
+        folder.children[row.path[-1]] = node
+        # As other tools do it: what the link's header says holds for the file, by all its names.
+        mode = row.mode if not stat.S_ISLNK(node.mode) else 0o777
+        node.mode = stat.S_IFMT(node.mode) | mode
+        node.uid, node.gid, node.mtime_ns = row.uid, row.gid, row.mtime_ns
+        if row.xattrs:
+            node.xattrs = {**(node.xattrs or {}), **row.xattrs}
+
+    def _folder(self, path: Path) -> Node:
+        """The directory `path`, made when it is missing."""
+        node = self._walk(path, make=True)
+        if node is None:
+            raise Damaged(f"{show(b'/'.join(path))} is no directory, but has entries")
+        return node
+
+    def _walk(self, path: Path, *, make: bool) -> Node | None:
+        """The directory `path` leads to, links followed; None when there is none."""
+        stack = [self.root]
+        todo = list(reversed(path))
+        links = 0
+        while todo:
+            name = todo.pop()
+            if name == b"..":
+                del stack[max(1, len(stack) - 1) :]
+                continue
+            here = stack[-1]
+            node = here.children.get(name)
+            if node is None:
+                if not make:
+                    return None
+                self._meter.more_entries(len(name), self._layer, show(b"/".join(path)))
+                node = here.children[name] = _new_folder()
+            if stat.S_ISLNK(node.mode):
+                links += 1
+                if links > MAX_LINKS:
+                    raise Damaged(f"{show(b'/'.join(path))}: symbolic links form a loop")
+                target = os.fsencode(node.target)
+                self._meter.more_metadata(len(target), self._layer)
+                if target.startswith(b"/"):
+                    del stack[1:]
+                todo += [part for part in reversed(target.split(b"/")) if part not in (b"", b".")]
+                continue
+            if not stat.S_ISDIR(node.mode):
+                return None
+            stack.append(node)
+        return stack[-1]
+
+
+def _set_attributes(node: Node, row: Row) -> None:
+    node.mode, node.uid, node.gid, node.mtime_ns = row.mode, row.uid, row.gid, row.mtime_ns
+    node.xattrs = row.xattrs
+
+
+def _new_folder() -> Node:
+    return Node(stat.S_IFDIR | 0o755, mtime_ns=UNSET)
