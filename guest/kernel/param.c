@@ -72,6 +72,13 @@ static int parse_user(const char *key, const char *value)
     return parse_id(value, &b->groups[b->nr_groups++]);
 }
 
+static int parse_lan(const char *value)
+{
+    boot_params.net.lan = value;
+    boot_params.net.is_wanted = true;
+    return 0;
+}
+
 static int parse_net(const char *key, const char *value)
 {
     struct boot_params *b = &boot_params;
@@ -82,7 +89,11 @@ static int parse_net(const char *key, const char *value)
         return parse_list(&b->net.gateway, value);
     if (!strcmp(key, "dns"))
         return parse_list(&b->net.dns, value);
-    if (!strcmp(key, "domain"))
+    if (!strcmp(key, "lan"))
+        return parse_lan(value);
+    if (!strcmp(key, "host"))
+        b->net.hosts[b->net.nr_hosts++] = value;
+    else if (!strcmp(key, "domain"))
         b->net.domain = value;
     else
         return -ENOENT;
@@ -138,7 +149,8 @@ int param_parse(char *blob, size_t len, const char **why)
         nr += blob[i] == 0;
     boot_params.args = kzalloc((nr + 1) * sizeof(char *));
     boot_params.env = kzalloc((nr + 1) * sizeof(char *));
-    if (!boot_params.args || !boot_params.env)
+    boot_params.net.hosts = kzalloc((nr + 1) * sizeof(char *));
+    if (!boot_params.args || !boot_params.env || !boot_params.net.hosts)
         return -ENOMEM;
     if (strcmp(blob, "capstan-params=1")) {
         *why = "the parameters are of another version of capstan";

@@ -38,6 +38,9 @@ struct boot_params {
         bool is_wanted; /* there is a card */
         struct param_list ip, gateway, dns;
         const char *domain; /* or NULL */
+        const char *lan;    /* a card of its own: MAC ADDRESS/BITS; or NULL */
+        const char **hosts; /* ADDRESS NAME..., for /etc/hosts */
+        size_t nr_hosts;
     } net;
     /* from the command line */
     bool torture;

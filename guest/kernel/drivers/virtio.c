@@ -42,39 +42,44 @@ void virtio_init(void)
         state.bus = BUS_MMIO;
 }
 
-static struct virtio_device *find_mmio_locked(uint32_t id)
+static struct virtio_device *find_mmio_locked(uint32_t id, unsigned n)
 {
     struct virtio_device *dev;
 
     for (unsigned i = 0; (dev = virtio_mmio_device(i)); i++) {
-        if (dev->id == id)
+        if (dev->id == id && n-- == 0)
             return dev;
     }
     return NULL;
 }
 
-static struct virtio_device *find_pci_locked(uint32_t id)
+static struct virtio_device *find_pci_locked(uint32_t id, unsigned n)
 {
+    unsigned found = 0;
     struct virtio_device *dev = state.pci_devices;
 
     for (; dev < &state.pci_devices[state.nr_pci_devices]; dev++) {
-        if (dev->id == id)
+        if (dev->id != id)
+            continue;
+        if (found++ == n)
             return dev;
     }
-    if (state.nr_pci_devices == MAX_PCI_DEVICES || !virtio_pci_find(id, dev))
+    if (state.nr_pci_devices == MAX_PCI_DEVICES ||
+        !virtio_pci_find(id, found, dev))
         return NULL;
     state.nr_pci_devices++;
     return dev;
 }
 
-struct virtio_device *virtio_find(uint32_t id)
+struct virtio_device *virtio_find(uint32_t id, unsigned n)
 {
     struct virtio_device *dev;
 
     mutex_lock(&state.find_lock);
     if (state.bus == BUS_UNKNOWN)
         state.bus = virtio_pci_is_present() ? BUS_PCI : BUS_MMIO;
-    dev = state.bus == BUS_PCI ? find_pci_locked(id) : find_mmio_locked(id);
+    dev = state.bus == BUS_PCI ? find_pci_locked(id, n)
+                                : find_mmio_locked(id, n);
     mutex_unlock(&state.find_lock);
     return dev;
 }

@@ -120,8 +120,9 @@ struct virtio_device {
 };
 
 /* virtio.c */
-/* The first device with this ID or NULL; valid after virtio_init(). Sleeps. */
-struct virtio_device *virtio_find(uint32_t id);
+/* Device n (from 0, without gaps: 0 first, then 1) with this ID or NULL; valid
+ * after virtio_init(). Sleeps. */
+struct virtio_device *virtio_find(uint32_t id, unsigned n);
 /* Resets the device and negotiates the features it offers of `wanted` (low
  * word; VERSION_1 and EVENT_IDX are added). Then virtio_start(). */
 int virtio_negotiate(struct virtio_device *dev, uint32_t wanted);
@@ -167,8 +168,9 @@ struct virtio_device *virtio_mmio_device(unsigned nr);
 
 /* virtio_pci.c */
 bool virtio_pci_is_present(void);
-/* Makes *dev the first usable device with this ID; false: none. */
-bool virtio_pci_find(uint32_t id, struct virtio_device *dev);
+/* Makes *dev the usable device with this ID after `skip` others; false: none.
+ */
+bool virtio_pci_find(uint32_t id, unsigned skip, struct virtio_device *dev);
 
 /* The drivers' locks, made by virtio_init(); no register is touched. */
 void virtio_blk_init(void);

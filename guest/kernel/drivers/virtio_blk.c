@@ -139,7 +139,7 @@ static struct virtio_device *blk_device(void)
     if (dev)
         return dev;
     mutex_lock(&blk.init_lock);
-    dev = virtio_find(VIRTIO_ID_BLOCK);
+    dev = virtio_find(VIRTIO_ID_BLOCK, 0);
     if (dev && !blk.dev && blk_start(dev) != 0)
         dev = NULL;
     mutex_unlock(&blk.init_lock);

@@ -134,7 +134,7 @@ static struct virtio_device *console_device(void)
     mutex_lock(&console.dev_lock);
     dev = console.dev;
     if (!console.has_looked) {
-        dev = virtio_find(VIRTIO_ID_CONSOLE);
+        dev = virtio_find(VIRTIO_ID_CONSOLE, 0);
         if (dev && virtio_negotiate(dev, FEATURE_MULTIPORT) != 0)
             dev = NULL;
         if (dev) {

@@ -14,7 +14,7 @@
 #include "lib/string.h"
 #include "mm/heap.h"
 
-struct vnet *vnet;
+struct vnet *vnets[VIRTIO_NET_CARDS];
 
 void vnet_break(struct vnet *v, const char *what)
 {
@@ -281,7 +281,7 @@ static void vnet_go(struct vnet *v)
         v->nr_pairs = 1;
     }
     vnet_watch_link(v);
-    atomic_store_release(&vnet, v);
+    atomic_store_release(&vnets[v->number], v);
     for (uint32_t n = 0; n < v->nr_pairs; n++) {
         struct vnet_pair *p = v->pairs[n];
         bool on = spin_lock_irqsave(&p->rx_lock);
@@ -297,20 +297,25 @@ static void vnet_go(struct vnet *v)
 int virtio_net_start(struct netstack *net, void (*interrupted)(uint32_t pair),
                      struct netif **out)
 {
-    struct virtio_device *dev = virtio_find(VIRTIO_ID_NET);
+    static uint32_t nr_tried; /* under the caller's lock */
+    struct virtio_device *dev;
     struct vnet *v;
     int err;
 
+    if (nr_tried == VIRTIO_NET_CARDS)
+        return -ENODEV;
+    dev = virtio_find(VIRTIO_ID_NET, nr_tried);
     if (!dev)
         return -ENODEV;
     v = kzalloc(sizeof(*v));
     if (!v)
         return -ENOMEM;
     v->dev = dev;
+    v->number = nr_tried++;
     v->interrupted = interrupted;
     v->nif.net = net;
     v->nif.ops = &vnet_ops;
-    snprintf(v->nif.name, sizeof(v->nif.name), "eth0");
+    snprintf(v->nif.name, sizeof(v->nif.name), "eth%u", v->number);
     err = vnet_start(v);
     if (err) { /* its interrupts may be hooked: v stays, and does nothing */
         virtio_reset(dev);
@@ -327,14 +332,14 @@ int virtio_net_start(struct netstack *net, void (*interrupted)(uint32_t pair),
 
 uint32_t virtio_net_pairs(void)
 {
-    struct vnet *v = atomic_load_acquire(&vnet);
+    struct vnet *v = atomic_load_acquire(&vnets[0]);
 
     return v ? v->nr_pairs : 1;
 }
 
 void virtio_net_counts(uint32_t pair, struct virtio_net_counts *out)
 {
-    struct vnet *v = atomic_load_acquire(&vnet);
+    struct vnet *v = atomic_load_acquire(&vnets[0]);
 
     *out = v && pair < v->nr_pairs ? v->pairs[pair]->counts
                                    : (struct virtio_net_counts){0};

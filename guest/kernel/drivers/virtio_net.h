@@ -22,7 +22,9 @@
  * - Sending: netif_ops.transmit takes the whole list and notifies the device
  *   at most once. Sent frames are put at the next transmit; the device
  *   interrupts for them only while frames wait for room.
- * - There is one card; more are not looked for.
+ * - There are up to VIRTIO_NET_CARDS cards, eth0 and so on. Receiving is done
+ *   for all at once: `pair` is one of the first card's, and of each other card
+ *   the pair of that number modulo those it has.
  *
  * Locks: rx_lock, tx_lock of a pair: irq-safe, each outside of the hash
  * buckets and the frame pool, inside everything else of the stack. Never two.
@@ -31,8 +33,9 @@
 
 #include "net/netif.h"
 
-/* Starts the device and adds it to the stack as "eth0". `interrupted` is
- * called from a pair's interrupt when frames are there: it polls. Sleeps.
+#define VIRTIO_NET_CARDS 2u
+/* Starts the next device and adds it to the stack. `interrupted` is called
+ * from a pair's interrupt when frames are there: it polls. Sleeps.
  * 0; -ENODEV: there is none; -ENOMEM, -EIO, -ENXIO. Returns borrowed. */
 int virtio_net_start(struct netstack *net, void (*interrupted)(uint32_t pair),
                      struct netif **out) __must_check;
@@ -49,7 +52,7 @@ void virtio_net_irq_off(uint32_t pair);
 /* There is a card, and it will not interrupt: somebody must poll. */
 bool virtio_net_is_polled(uint32_t pair);
 
-/* What a pair did, for tests and statistics. */
+/* What a pair of the first card did, for tests and statistics. */
 struct virtio_net_counts {
     uint64_t polls, interrupts, tx_full, tx_dropped, rx_no_memory, rx_bad;
 };

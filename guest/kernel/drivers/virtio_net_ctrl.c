@@ -75,10 +75,12 @@ static void read_link(struct vnet *v)
 
 static void config_changed(struct virtio_device *dev)
 {
-    struct vnet *v = atomic_load_acquire(&vnet);
+    for (uint32_t n = 0; n < VIRTIO_NET_CARDS; n++) {
+        struct vnet *v = atomic_load_acquire(&vnets[n]);
 
-    if (v)
-        read_link(v);
+        if (v && v->dev == dev)
+            read_link(v);
+    }
 }
 
 void vnet_watch_link(struct vnet *v)

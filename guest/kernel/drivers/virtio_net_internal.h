@@ -90,6 +90,7 @@ struct vnet {
     struct netif nif; /* first member; its own rules */
     /* --- set once --- */
     struct virtio_device *dev;
+    uint32_t number; /* of the card */
     void (*interrupted)(uint32_t pair);
     uint32_t nr_pairs, max_pairs; /* used; what the device has */
     struct vnet_pair *pairs[VNET_MAX_PAIRS];
@@ -100,8 +101,8 @@ struct vnet {
 };
 
 /* virtio_net.c */
-/* Set once by virtio_net_start; atomic. */
-extern struct vnet *vnet;
+/* Each set once by virtio_net_start, the first ones first; atomic. */
+extern struct vnet *vnets[VIRTIO_NET_CARDS];
 /* The device breaks the rules: it is not used any more. Any context. */
 void vnet_break(struct vnet *v, const char *what);
 static inline void vnet_count(uint64_t *n)

@@ -212,37 +212,43 @@ static void rx_irq_off_locked(struct vnet_pair *p)
     virtq_interrupt_off(&p->rx);
 }
 
-/* NULL: no card, or it is broken. */
-static struct vnet_pair *pair_of(uint32_t pair)
+/* NULL: no such card, or it is broken. */
+static struct vnet_pair *pair_of(uint32_t card, uint32_t pair)
 {
-    struct vnet *v = atomic_load_acquire(&vnet);
+    struct vnet *v = atomic_load_acquire(&vnets[card]);
 
     if (!v || atomic_load_relaxed(&v->is_broken))
         return NULL;
-    assert(pair < v->nr_pairs);
-    return v->pairs[pair];
+    return v->pairs[v->nr_pairs == 1 ? 0 : pair % v->nr_pairs];
 }
+
+#define for_each_pair(p, pair)                          \
+    for (uint32_t card = 0; card < VIRTIO_NET_CARDS; card++) \
+        if (((p) = pair_of(card, pair)) != NULL)
 
 bool virtio_net_has_frames(uint32_t pair)
 {
-    struct vnet_pair *p = pair_of(pair);
+    struct vnet_pair *p;
 
-    return p && virtq_nr_used(&p->rx);
+    for_each_pair(p, pair) {
+        if (virtq_nr_used(&p->rx))
+            return true;
+    }
+    return false;
 }
 
-bool virtio_net_poll(uint32_t pair)
+static void poll_pair(struct vnet_pair *p)
 {
-    struct vnet_pair *p = pair_of(pair);
     uint32_t budget = VIRTIO_NET_BUDGET;
     uint16_t n;
     bool on;
 
-    if (!p || !virtq_nr_used(&p->rx))
-        return false;
+    if (!virtq_nr_used(&p->rx))
+        return;
     on = irq_save();
     if (!spin_trylock(&p->rx_lock)) { /* the holder looks again */
         irq_restore(on);
-        return false;
+        return;
     }
     vnet_count(&p->counts.polls);
     while (budget-- && (n = virtq_nr_used(&p->rx)) != 0 &&
@@ -262,16 +268,21 @@ bool virtio_net_poll(uint32_t pair)
     rx_irq_off_locked(p); /* it has interrupted, or will for these */
     spin_unlock(&p->rx_lock);
     irq_restore(on);
+}
+
+bool virtio_net_poll(uint32_t pair)
+{
+    struct vnet_pair *p;
+
+    for_each_pair(p, pair)
+        poll_pair(p);
     return virtio_net_has_frames(pair);
 }
 
-bool virtio_net_irq_on(uint32_t pair)
+static bool pair_irq_on(struct vnet_pair *p)
 {
-    struct vnet_pair *p = pair_of(pair);
     bool on, is_late;
 
-    if (!p)
-        return false;
     on = spin_lock_irqsave(&p->rx_lock);
     atomic_store_relaxed(&p->irq_is_on, true);
     is_late = virtq_interrupt_after(&p->rx, 1);
@@ -279,23 +290,44 @@ bool virtio_net_irq_on(uint32_t pair)
     return is_late;
 }
 
-void virtio_net_irq_off(uint32_t pair)
+bool virtio_net_irq_on(uint32_t pair)
 {
-    struct vnet_pair *p = pair_of(pair);
+    struct vnet_pair *p;
+    bool is_late = false;
+
+    for_each_pair(p, pair)
+        is_late |= pair_irq_on(p);
+    return is_late;
+}
+
+static void pair_irq_off(struct vnet_pair *p)
+{
     bool on;
 
-    if (!p || !atomic_load_relaxed(&p->irq_is_on))
+    if (!atomic_load_relaxed(&p->irq_is_on))
         return;
     on = spin_lock_irqsave(&p->rx_lock);
     rx_irq_off_locked(p);
     spin_unlock_irqrestore(&p->rx_lock, on);
 }
 
+void virtio_net_irq_off(uint32_t pair)
+{
+    struct vnet_pair *p;
+
+    for_each_pair(p, pair)
+        pair_irq_off(p);
+}
+
 bool virtio_net_is_polled(uint32_t pair)
 {
-    struct vnet_pair *p = pair_of(pair);
+    struct vnet_pair *p;
 
-    return p && !atomic_load_relaxed(&p->irq_is_on);
+    for_each_pair(p, pair) {
+        if (!atomic_load_relaxed(&p->irq_is_on))
+            return true;
+    }
+    return false;
 }
 
 void vnet_rx_interrupt(struct virtq *q)

@@ -201,7 +201,7 @@ static bool open_function(struct pci_config *c, struct virtio_device *dev)
     return true;
 }
 
-bool virtio_pci_find(uint32_t id, struct virtio_device *dev)
+bool virtio_pci_find(uint32_t id, unsigned skip, struct virtio_device *dev)
 {
     struct pci_function *fn;
     struct pci_config c;
@@ -210,6 +210,10 @@ bool virtio_pci_find(uint32_t id, struct virtio_device *dev)
         pci_config_begin(&c, fn);
         if (fn->is_unusable || virtio_id(fn, &c) != id)
             continue;
+        if (skip) {
+            skip--;
+            continue;
+        }
         *dev = (struct virtio_device){.id = id};
         if (open_function(&c, dev))
             return true;

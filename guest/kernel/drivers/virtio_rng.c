@@ -35,7 +35,7 @@ static int rng_ask(struct virtio_device *dev, struct virtq *q, void *page,
 
 int virtio_rng_read(void *buf, size_t n)
 {
-    struct virtio_device *dev = virtio_find(VIRTIO_ID_RNG);
+    struct virtio_device *dev = virtio_find(VIRTIO_ID_RNG, 0);
     struct virtq q = {0};
     struct page *p;
     int err;

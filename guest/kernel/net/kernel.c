@@ -397,11 +397,27 @@ static int make_stack(struct netstack **out)
     return net_create(&config, out);
 }
 
+/* The cards, in the order of eth0, eth1. Returns how many. */
+static unsigned start_cards(struct netstack *net, struct netif **cards)
+{
+    unsigned want = 1 + (boot_params.net.lan && boot_params.net.ip.nr), n;
+
+    for (n = 0; n < want; n++) {
+        int err = virtio_net_start(net, card_interrupted, &cards[n]);
+        if (err && (err != -ENODEV || n))
+            klog(LOG_ERROR, "network: only loopback and %u cards are there", n);
+        if (err)
+            break;
+    }
+    return n;
+}
+
 /* REQUIRES(state.lock) */
 static void make_locked(void)
 {
     struct netstack *net;
-    struct netif *card = NULL;
+    struct netif *cards[VIRTIO_NET_CARDS];
+    unsigned nr_cards;
     int err = make_stack(&net);
 
     if (err) {
@@ -409,13 +425,11 @@ static void make_locked(void)
         state.has_failed = true;
         return;
     }
-    err = virtio_net_start(net, card_interrupted, &card);
-    if (err && err != -ENODEV)
-        klog(LOG_ERROR, "network: only loopback is there");
+    nr_cards = start_cards(net, cards);
     atomic_store_release(&state.net, net); /* DHCP needs turns */
     atomic_store_release(&sched_poller, &poller);
-    if (card)
-        net_configure(card);
+    for (unsigned n = 0; n < nr_cards; n++)
+        net_configure(cards[n]);
     atomic_store_release(&state.ready, net);
 }
 

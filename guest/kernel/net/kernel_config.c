@@ -148,7 +148,7 @@ static void configure_all(struct netif *card, const struct param_list *l,
     }
 }
 
-void net_configure(struct netif *card)
+static void configure_outside(struct netif *card)
 {
     const char *domain = boot_params.net.domain;
 
@@ -160,4 +160,31 @@ void net_configure(struct netif *card)
     configure_all(card, &boot_params.net.gateway, "gateway", add_gateway);
     if (has_only_routers())
         wait_for_router(card);
+}
+
+/* MAC ADDRESS/BITS: is it about this card? */
+static bool is_lan(struct netif *card, const char **address)
+{
+    const char *text = boot_params.net.lan;
+
+    for (unsigned i = 0; text && i < ETH_ADDR; i++) {
+        const char *end;
+        uint64_t byte = parse_number(text, &end, 16);
+        if (end != text + 2 || *end != (i == ETH_ADDR - 1 ? ' ' : ':') ||
+            byte != card->mac[i])
+            return false;
+        text = end + 1;
+    }
+    *address = text;
+    return text != NULL;
+}
+
+void net_configure(struct netif *card)
+{
+    const char *lan_address;
+
+    if (!is_lan(card, &lan_address))
+        configure_outside(card);
+    else if (add_address(card, lan_address))
+        complain("lan", boot_params.net.lan);
 }

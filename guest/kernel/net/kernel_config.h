@@ -12,7 +12,8 @@
 
 /* kernel_config.c */
 
-/* Addresses, routes and name servers of the card. Waits for a DHCP server, a
+/* Addresses, routes and name servers of the card, or, for the one that `lan`
+ * names, its address there. Waits for a DHCP server, a
  * few seconds at most, when the address comes from one; for a router when
  * there is nobody else to give one. Sleeps. */
 void net_configure(struct netif *card);

@@ -12,6 +12,7 @@
 #include "lib/errno.h"
 #include "lib/printk.h"
 #include "lib/string.h"
+#include "mm/heap.h"
 #include "net/kernel_config.h"
 #include "net/resolv.h"
 #include "param.h"
@@ -102,15 +103,30 @@ static void loopback_hosts(char *text, size_t size)
              boot_params.hostname);
 }
 
+/* With names from the launcher the file is ours, whatever the image has. */
 static int write_hosts(struct netstack *net)
 {
-    char text[FILE_BYTES];
+    size_t size = FILE_BYTES, n;
+    char *text;
+    int err;
 
+    for (size_t i = 0; i < boot_params.net.nr_hosts; i++)
+        size += strlen(boot_params.net.hosts[i]) + 1;
+    text = kzalloc(size);
+    if (!text)
+        return -ENOMEM;
     if (net)
-        dns_hosts(net, boot_params.hostname, text, sizeof(text));
+        dns_hosts(net, boot_params.hostname, text, FILE_BYTES);
     else
-        loopback_hosts(text, sizeof(text));
-    return write_file("/etc/hosts", text, O_CREAT | O_EXCL);
+        loopback_hosts(text, FILE_BYTES);
+    for (size_t i = 0; i < boot_params.net.nr_hosts; i++) {
+        n = strlen(text);
+        snprintf(text + n, size - n, "%s\n", boot_params.net.hosts[i]);
+    }
+    err = write_file("/etc/hosts", text,
+                     O_CREAT | (boot_params.net.nr_hosts ? O_TRUNC : O_EXCL));
+    kfree(text);
+    return err;
 }
 
 /* dhcp and auto are words, addresses have a slash. */
