@@ -58,6 +58,7 @@ OPTIONS = (
     click.option("--ip", multiple=True, metavar="ADDR/BITS", help="address, or dhcp, or auto"),
     click.option("--gateway", multiple=True, metavar="ADDR", help="router of tap and bridge"),
     click.option("--dns", multiple=True, metavar="ADDR", help="name server"),
+    click.option("--add-host", multiple=True, metavar="NAME:ADDR", help="a line of /etc/hosts"),
     click.option("--mac", metavar="ADDR", help="Ethernet address of the network card"),
     click.option("--queues", type=int, metavar="N", help=QUEUES_HELP),
     click.option("--pcap", metavar="FILE", help="write all frames to a file for tcpdump -r"),
@@ -291,6 +292,7 @@ def make_options(args: tuple[str, ...], given: dict[str, object]) -> RunOptions:
         loglevel=int(str(loglevel)) if loglevel is not None else None,
         words=_words(given["kernel_word"]),
         net=_net_options(given),
+        hosts=_texts(given["add_host"]),
     )
 
 
@@ -365,6 +367,11 @@ def _words(given: object) -> tuple[str, ...]:
                 f"--kernel-word {word}: there is no such word", hint=" or ".join(DEBUG_WORDS)
             )
     return given
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    assert isinstance(value, tuple)
+    return value
 
 
 def _text(value: object) -> str | None:

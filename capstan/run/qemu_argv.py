@@ -12,6 +12,7 @@ import os
 from typing import TYPE_CHECKING
 
 from capstan.errors import MachineError
+from capstan.run.lan import LOCAL
 from capstan.run.net import NetKind, user_hosts
 from capstan.run.spec import Accel, MachineType
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from capstan.run.hostcaps import HostCaps
+    from capstan.run.lan import Lan
     from capstan.run.net import NetSpec
     from capstan.run.spec import Console, MachineSpec
 
@@ -88,6 +90,10 @@ def _devices(spec: MachineSpec) -> list[str]:
         line += _virtio(spec, "serial", "max_ports=4") + _ports(spec.console)
     if spec.disk is not None:
         line += ["-object", "rng-builtin,id=rng", *_virtio(spec, "rng", "rng=rng")]
+    # In front of the other card: the guest's first one is what programs take for the network.
+    if spec.lan is not None:
+        line += ["-netdev", _segment(spec.lan)]
+        line += _virtio(spec, "net", f"netdev=lan,mac={spec.lan.mac}")
     if spec.net is not None:
         line += ["-netdev", _netdev(spec.net, spec.taps)]
         line += _virtio(spec, "net", _card(spec.net, len(spec.taps)))
@@ -112,6 +118,11 @@ def _netdev(net: NetSpec, taps: tuple[int, ...]) -> str:
     for f in net.forwards:
         line += f",hostfwd={f.protocol}:{f.address}:{f.host}-{own.ip}:{f.guest}"
     return line
+
+
+def _segment(lan: Lan) -> str:
+    group = f"{lan.segment.group}:{lan.segment.port}"
+    return f"socket,id=lan,mcast={group},localaddr={LOCAL}"
 
 
 def _virtio(spec: MachineSpec, kind: str, options: str) -> list[str]:

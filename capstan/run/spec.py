@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from capstan import units
 from capstan.errors import UsageError
-from capstan.run import net
+from capstan.run import lan, net
+from capstan.run.lan import Lan
 from capstan.run.net import NetOptions, NetSpec
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ class RunOptions:
     loglevel: int | None = None
     words: tuple[str, ...] = ()
     net: NetOptions = field(default_factory=NetOptions)
+    lan: Lan | None = None
+    hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,8 @@ class RunSpec:
     loglevel: int | None = None
     words: tuple[str, ...] = ()
     net: NetSpec | None = None
+    lan: Lan | None = None
+    hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +137,7 @@ class MachineSpec:
     words: tuple[str, ...] = ()
     net: NetSpec | None = None
     taps: tuple[int, ...] = ()
+    lan: Lan | None = None
 
 
 def parse_env(entries: Sequence[str], host: Mapping[str, str]) -> dict[str, str]:
@@ -205,6 +211,8 @@ def plan(
         grace=options.grace,
         loglevel=options.loglevel,
         words=options.words,
+        lan=options.lan,
+        hosts=lan.parse_hosts(options.hosts),
         net=net.with_queues(
             net.plan(options.net, config, net.host_interfaces(), os.urandom(3)),
             options.net.queues,
