@@ -27,6 +27,7 @@ LOCAL = "127.0.0.1"
 GROUPS = ipaddress.IPv4Network("239.192.0.0/14")
 PORTS = range(61000, 65096)
 FRAME_MAX = 1514
+MAX_LANS = 4  # cards beside the one for the outside that the guest takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,17 @@ def card_address(ip: str) -> str:
     """The Ethernet address of the machine with the address `ip` (ADDRESS/BITS) of a network."""
     last = ipaddress.IPv4Interface(ip).ip.packed
     return "52:54:" + ":".join(f"{byte:02x}" for byte in last)
+
+
+def check_lans(lans: tuple[Lan, ...]) -> tuple[Lan, ...]:
+    """`lans`, which one machine can be in.
+
+    Raises:
+        UsageError: too many.
+    """
+    if len(lans) > MAX_LANS:
+        raise UsageError(f"{len(lans)} private networks: {MAX_LANS} is the most for one machine")
+    return lans
 
 
 def choose(entropy: bytes, taken: Container[Segment], joined: Container[str]) -> Segment:

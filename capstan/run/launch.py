@@ -76,7 +76,7 @@ def machine_spec(spec: RunSpec, accel: Accel, ends: Ends) -> MachineSpec:
         words=((f"cpus={spec.cpus}",) if spec.cpus > 1 else ()) + spec.words,
         net=spec.net,
         taps=ends.taps,
-        lan=spec.lan,
+        lans=spec.lans,
     )
 
 

@@ -88,7 +88,7 @@ def _pairs(
         for key in ("ip", "gateway", "dns"):
             for value in getattr(spec.net, key):
                 yield key, value
-    if spec.lan is not None:
-        yield "lan", spec.lan.parameter
+    for card in spec.lans:
+        yield "lan", card.parameter
     for line in spec.hosts:
         yield "host", line

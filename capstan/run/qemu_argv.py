@@ -91,9 +91,9 @@ def _devices(spec: MachineSpec) -> list[str]:
     if spec.disk is not None:
         line += ["-object", "rng-builtin,id=rng", *_virtio(spec, "rng", "rng=rng")]
     # In front of the other card: the guest's first one is what programs take for the network.
-    if spec.lan is not None:
-        line += ["-netdev", _segment(spec.lan)]
-        line += _virtio(spec, "net", f"netdev=lan,mac={spec.lan.mac}")
+    for number, card in enumerate(spec.lans):
+        line += ["-netdev", _segment(number, card)]
+        line += _virtio(spec, "net", f"netdev=lan{number},mac={card.mac}")
     if spec.net is not None:
         line += ["-netdev", _netdev(spec.net, spec.taps)]
         line += _virtio(spec, "net", _card(spec.net, len(spec.taps)))
@@ -120,9 +120,9 @@ def _netdev(net: NetSpec, taps: tuple[int, ...]) -> str:
     return line
 
 
-def _segment(lan: Lan) -> str:
+def _segment(number: int, lan: Lan) -> str:
     group = f"{lan.segment.group}:{lan.segment.port}"
-    return f"socket,id=lan,mcast={group},localaddr={LOCAL}"
+    return f"socket,id=lan{number},mcast={group},localaddr={LOCAL}"
 
 
 def _virtio(spec: MachineSpec, kind: str, options: str) -> list[str]:

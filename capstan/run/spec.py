@@ -76,7 +76,7 @@ class RunOptions:
     loglevel: int | None = None
     words: tuple[str, ...] = ()
     net: NetOptions = field(default_factory=NetOptions)
-    lan: Lan | None = None
+    lans: tuple[Lan, ...] = ()
     hosts: tuple[str, ...] = ()
 
 
@@ -105,7 +105,7 @@ class RunSpec:
     loglevel: int | None = None
     words: tuple[str, ...] = ()
     net: NetSpec | None = None
-    lan: Lan | None = None
+    lans: tuple[Lan, ...] = ()
     hosts: tuple[str, ...] = ()
 
 
@@ -137,7 +137,7 @@ class MachineSpec:
     words: tuple[str, ...] = ()
     net: NetSpec | None = None
     taps: tuple[int, ...] = ()
-    lan: Lan | None = None
+    lans: tuple[Lan, ...] = ()
 
 
 def parse_env(entries: Sequence[str], host: Mapping[str, str]) -> dict[str, str]:
@@ -211,7 +211,7 @@ def plan(
         grace=options.grace,
         loglevel=options.loglevel,
         words=options.words,
-        lan=options.lan,
+        lans=lan.check_lans(options.lans),
         hosts=lan.parse_hosts(options.hosts),
         net=net.with_queues(
             net.plan(options.net, config, net.host_interfaces(), os.urandom(3)),

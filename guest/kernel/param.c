@@ -72,13 +72,6 @@ static int parse_user(const char *key, const char *value)
     return parse_id(value, &b->groups[b->nr_groups++]);
 }
 
-static int parse_lan(const char *value)
-{
-    boot_params.net.lan = value;
-    boot_params.net.is_wanted = true;
-    return 0;
-}
-
 static int parse_net(const char *key, const char *value)
 {
     struct boot_params *b = &boot_params;
@@ -90,7 +83,7 @@ static int parse_net(const char *key, const char *value)
     if (!strcmp(key, "dns"))
         return parse_list(&b->net.dns, value);
     if (!strcmp(key, "lan"))
-        return parse_lan(value);
+        return parse_list(&b->net.lan, value);
     if (!strcmp(key, "host"))
         b->net.hosts[b->net.nr_hosts++] = value;
     else if (!strcmp(key, "domain"))

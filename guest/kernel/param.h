@@ -38,7 +38,7 @@ struct boot_params {
         bool is_wanted; /* there is a card */
         struct param_list ip, gateway, dns;
         const char *domain; /* or NULL */
-        const char *lan;    /* a card of its own: MAC ADDRESS/BITS; or NULL */
+        struct param_list lan; /* cards of their own: MAC ADDRESS/BITS */
         const char **hosts; /* ADDRESS NAME..., for /etc/hosts */
         size_t nr_hosts;
     } net;

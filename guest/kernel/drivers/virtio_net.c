@@ -311,7 +311,7 @@ int virtio_net_start(struct netstack *net, void (*interrupted)(uint32_t pair),
     if (!v)
         return -ENOMEM;
     v->dev = dev;
-    v->number = nr_tried++;
+    v->number = nr_tried;
     v->interrupted = interrupted;
     v->nif.net = net;
     v->nif.ops = &vnet_ops;
@@ -320,12 +320,14 @@ int virtio_net_start(struct netstack *net, void (*interrupted)(uint32_t pair),
     if (err) { /* its interrupts may be hooked: v stays, and does nothing */
         virtio_reset(dev);
         v->is_broken = true;
+        nr_tried = VIRTIO_NET_CARDS; /* those behind it stay alone */
         klog(LOG_ERROR, "virtio-net: the device cannot be used: error %d",
              -err);
         return err;
     }
     virtio_start(dev);
     vnet_go(v);
+    nr_tried++;
     *out = &v->nif;
     return 0;
 }

@@ -33,7 +33,7 @@
 
 #include "net/netif.h"
 
-#define VIRTIO_NET_CARDS 2u
+#define VIRTIO_NET_CARDS 5u
 /* Starts the next device and adds it to the stack. `interrupted` is called
  * from a pair's interrupt when frames are there: it polls. Sleeps.
  * 0; -ENODEV: there is none; -ENOMEM, -EIO, -ENXIO. Returns borrowed. */

@@ -222,8 +222,10 @@ static struct vnet_pair *pair_of(uint32_t card, uint32_t pair)
     return v->pairs[v->nr_pairs == 1 ? 0 : pair % v->nr_pairs];
 }
 
-#define for_each_pair(p, pair)                          \
-    for (uint32_t card = 0; card < VIRTIO_NET_CARDS; card++) \
+/* Of all cards that work; there is none behind the first that is not there. */
+#define for_each_pair(p, pair)                                      \
+    for (uint32_t card = 0;                                         \
+         card < VIRTIO_NET_CARDS && atomic_load_relaxed(&vnets[card]); card++) \
         if (((p) = pair_of(card, pair)) != NULL)
 
 bool virtio_net_has_frames(uint32_t pair)

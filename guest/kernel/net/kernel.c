@@ -400,7 +400,10 @@ static int make_stack(struct netstack **out)
 /* The cards, in the order of eth0, eth1. Returns how many. */
 static unsigned start_cards(struct netstack *net, struct netif **cards)
 {
-    unsigned want = 1 + (boot_params.net.lan && boot_params.net.ip.nr), n;
+    unsigned want = boot_params.net.lan.nr, n;
+
+    if (boot_params.net.ip.nr || !want)
+        want++;
 
     for (n = 0; n < want; n++) {
         int err = virtio_net_start(net, card_interrupted, &cards[n]);

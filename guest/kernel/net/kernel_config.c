@@ -162,29 +162,31 @@ static void configure_outside(struct netif *card)
         wait_for_router(card);
 }
 
-/* MAC ADDRESS/BITS: is it about this card? */
-static bool is_lan(struct netif *card, const char **address)
+/* MAC ADDRESS/BITS: the address, NULL if it is not about this card. */
+static const char *lan_address(struct netif *card, const char *text)
 {
-    const char *text = boot_params.net.lan;
-
-    for (unsigned i = 0; text && i < ETH_ADDR; i++) {
+    for (unsigned i = 0; i < ETH_ADDR; i++) {
         const char *end;
         uint64_t byte = parse_number(text, &end, 16);
         if (end != text + 2 || *end != (i == ETH_ADDR - 1 ? ' ' : ':') ||
             byte != card->mac[i])
-            return false;
+            return NULL;
         text = end + 1;
     }
-    *address = text;
-    return text != NULL;
+    return text;
 }
 
 void net_configure(struct netif *card)
 {
-    const char *lan_address;
+    for (unsigned i = 0; i < boot_params.net.lan.nr; i++) {
+        const char *value = boot_params.net.lan.values[i];
+        const char *address = lan_address(card, value);
 
-    if (!is_lan(card, &lan_address))
-        configure_outside(card);
-    else if (add_address(card, lan_address))
-        complain("lan", boot_params.net.lan);
+        if (!address)
+            continue;
+        if (add_address(card, address))
+            complain("lan", value);
+        return;
+    }
+    configure_outside(card);
 }

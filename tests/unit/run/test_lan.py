@@ -87,18 +87,18 @@ def test_a_card_s_address_is_its_own() -> None:
 
 
 def test_the_card_comes_before_the_one_for_the_outside() -> None:
-    spec = MachineSpec(kernel=Path("/k"), accel=Accel.TCG, serial=3, lan=CARD)
+    spec = MachineSpec(kernel=Path("/k"), accel=Accel.TCG, serial=3, lans=(CARD,))
     line = argv(spec, HOST)
-    assert "socket,id=lan,mcast=239.192.1.2:61000,localaddr=127.0.0.1" in line
-    assert "virtio-net-device,netdev=lan,mac=52:54:0a:59:03:02" in line
+    assert "socket,id=lan0,mcast=239.192.1.2:61000,localaddr=127.0.0.1" in line
+    assert "virtio-net-device,netdev=lan0,mac=52:54:0a:59:03:02" in line
 
 
 def test_what_the_guest_is_told() -> None:
-    spec = RunSpec(Path("/d"), Path("/k"), ("/p",), {}, lan=CARD, hosts=("10.89.3.3\tdb",))
+    spec = RunSpec(Path("/d"), Path("/k"), ("/p",), {}, lans=(CARD,), hosts=("10.89.3.3\tdb",))
     blob = params.build(spec, params.Terminal(), bytes(32), 0).split(b"\0")
     assert b"lan=52:54:0a:59:03:02 10.89.3.2/24" in blob
     assert b"host=10.89.3.3\tdb" in blob
-    bare = params.build(dataclasses.replace(spec, lan=None, hosts=()), params.Terminal(), b"", 0)
+    bare = params.build(dataclasses.replace(spec, lans=(), hosts=()), params.Terminal(), b"", 0)
     assert b"lan=" not in bare and b"host=" not in bare
 
 
