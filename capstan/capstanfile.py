@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from capstan import yamlfile
 from capstan.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     YamlNode = ScalarNode | SequenceNode | MappingNode
 
-MAX_SIZE = 1 << 20
 MEMORY_MIN = 4 << 20
 CPUS_MAX = 8
 DEFAULT_ROOTFS = "ROOTFS"
@@ -71,7 +71,7 @@ def load(path: Path, folder: Path | None = None) -> Capstanfile:
     """
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_SIZE + 1)
+            data = file.read(yamlfile.MAX_SIZE + 1)
     except OSError as err:
         raise UsageError(f"{path}: {os.strerror(err.errno or 0)}") from err
     return parse(data, path, (folder or path.parent).absolute())
@@ -144,19 +144,7 @@ class _Value:
 
 def _top(data: bytes, path: Path) -> dict[str, _Value]:
     """The top-level keys and their values; all names are known."""
-    import yaml
-
-    if len(data) > MAX_SIZE:
-        raise UsageError(f"{path}: larger than {MAX_SIZE >> 20} MiB, not a Capstanfile")
-    try:
-        node = yaml.compose(data, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as err:
-        mark = err.problem_mark or err.context_mark
-        line = f":{mark.line + 1}" if mark is not None else ""
-        raise UsageError(f"{path}{line}: not valid YAML: {err.problem or err.context}") from err
-    except (yaml.YAMLError, RecursionError, ValueError) as err:
-        reason = str(err).split("\n", 1)[0] or "nested too deeply"
-        raise UsageError(f"{path}: not valid YAML: {reason}") from err
+    node = yamlfile.document(data, path, "Capstanfile")
     if node is None:
         raise UsageError(f"{path}: empty", hint="add at least `cmdline: PROGRAM`")
     top = _Value(path, "", cast("YamlNode", node))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capstan import capstanfile
+from capstan import capstanfile, yamlfile
 from capstan.capstanfile import Capstanfile
 from capstan.errors import UsageError
 
@@ -126,7 +126,7 @@ def test_close_names_are_suggested() -> None:
 def test_a_file_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
         capstanfile.load(tmp_path / "Capstanfile")
-    (tmp_path / "big").write_bytes(b"#" * (capstanfile.MAX_SIZE + 1))
+    (tmp_path / "big").write_bytes(b"#" * (yamlfile.MAX_SIZE + 1))
     with pytest.raises(UsageError, match="larger than"):
         capstanfile.load(tmp_path / "big")
     with pytest.raises(UsageError, match="not valid YAML"):
