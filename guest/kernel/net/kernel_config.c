@@ -9,6 +9,7 @@
 #include "lib/string.h"
 #include "net/dhcp.h"
 #include "net/ndp.h"
+#include "net/neigh.h"
 #include "net/resolv.h"
 #include "net/route.h"
 #include "param.h"
@@ -176,6 +177,22 @@ static const char *lan_address(struct netif *card, const char *text)
     return text;
 }
 
+/* Others may be waiting for a machine that was restarted: it says that it is
+ * there. */
+static void configure_lan(struct netif *card, const char *address,
+                          const char *value)
+{
+    struct net_addr own;
+
+    if (add_address(card, address)) {
+        complain("lan", value);
+        return;
+    }
+    own = netif_first_addr(card, true);
+    if (!addr_is_any(&own))
+        arp_announce(card, &own);
+}
+
 void net_configure(struct netif *card)
 {
     for (unsigned i = 0; i < boot_params.net.lan.nr; i++) {
@@ -184,8 +201,7 @@ void net_configure(struct netif *card)
 
         if (!address)
             continue;
-        if (add_address(card, address))
-            complain("lan", value);
+        configure_lan(card, address, value);
         return;
     }
     configure_outside(card);
