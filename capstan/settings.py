@@ -274,7 +274,7 @@ TABLE: tuple[Setting, ...] = (
         None,
         "seconds a registry may be silent",
         kind=whole(1),
-        default="30",
+        default=30,
     ),
     Setting(
         "registry_tries",
@@ -282,7 +282,7 @@ TABLE: tuple[Setting, ...] = (
         None,
         "tries of each request to a registry",
         kind=whole(1),
-        default="5",
+        default=5,
     ),
     Setting(
         "max_unpacked",

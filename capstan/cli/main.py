@@ -75,8 +75,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 SECTIONS = {
     "Images": "build check images inspect history tag rmi save load export image",
     "Instances": (
-        "run create ps logs attach start stop restart kill pause unpause wait rm rename port top stats "
-        "events where"
+        "run create ps logs attach start stop restart kill pause unpause wait rm rename port top "
+        "stats events where"
     ),
     "Registry": "pull push search login logout",
     "Several together": "compose",

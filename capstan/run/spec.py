@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from capstan.manifest import ImageManifest, RunConfig
+    from capstan.manifest import ImageManifest
 
 parse_size = units.parse_size
 

@@ -61,8 +61,8 @@ static struct frame *new_buffer(struct vnet_pair *p)
     struct frame *f = NULL;
 
     if (wants_large(p))
-        f = frame_alloc(net, FRAME_LARGE, 0, FRAME_FOR_CONTROL);
-    return f ? f : frame_alloc(net, FRAME_SMALL, 0, FRAME_FOR_CONTROL);
+        f = frame_alloc(net, FRAME_LARGE, 0, FRAME_FOR_RECEIVE);
+    return f ? f : frame_alloc(net, FRAME_SMALL, 0, FRAME_FOR_RECEIVE);
 }
 
 unsigned vnet_rx_fill_locked(struct vnet_pair *p, unsigned n)
@@ -82,7 +82,7 @@ static struct frame *rx_copy(struct vnet_pair *p, struct frame *f,
 
     if (f->frame_class == FRAME_SMALL || len > frame_room(FRAME_SMALL, 0))
         return NULL;
-    copy = frame_alloc(p->v->nif.net, FRAME_SMALL, 0, FRAME_FOR_CONTROL);
+    copy = frame_alloc(p->v->nif.net, FRAME_SMALL, 0, FRAME_FOR_RECEIVE);
     if (copy)
         memcpy(frame_append(copy, len), f->data, len);
     return copy;
@@ -127,7 +127,7 @@ static struct frame *rx_join_locked(struct vnet_pair *p, struct frame *first,
     bool ok;
 
     if (first)
-        head = frame_alloc(p->v->nif.net, FRAME_SMALL, 0, FRAME_FOR_CONTROL);
+        head = frame_alloc(p->v->nif.net, FRAME_SMALL, 0, FRAME_FOR_RECEIVE);
     ok = head != NULL;
     if (ok) {
         uint32_t k = MIN(HEAD_BYTES, first->len);

@@ -321,11 +321,12 @@ static bool may_reclaim(uint32_t flags)
     return false;
 }
 
-bool page_is_short(void)
+bool page_is_short(uint64_t more)
 {
     uint64_t reserve = MIN(total_pages / RESERVE_SHARE, RESERVE_MAX_PAGES);
 
-    if (likely(atomic_load_relaxed(&free_pages) + table_nr_free() >= reserve))
+    if (likely(atomic_load_relaxed(&free_pages) + table_nr_free() >=
+               reserve + more / PAGE_SIZE))
         return false;
     atomic_store_relaxed(&is_reclaim_wanted, true);
     return true;

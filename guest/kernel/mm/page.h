@@ -57,9 +57,10 @@ void page_free(struct page *p, unsigned order);
 /* Drops page-cache pages if an allocation with interrupts off found none.
  * Interrupts are on, no spinlock is held. */
 void page_reclaim_pending(void);
-/* Is less than a small share of memory free? Who can do without more should:
- * the rest is for page faults. Asks for reclaim. Any context. */
-bool page_is_short(void);
+/* Would less than a small share of memory be free with `more` bytes taken? Who
+ * can do without more should: the rest is for page faults. Asks for reclaim.
+ * Any context. */
+bool page_is_short(uint64_t more);
 void page_get(struct page *p);
 void page_put(struct page *p); /* order-0 blocks only */
 /* Makes 2^order independent order-0 pages out of one block. */

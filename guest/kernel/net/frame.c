@@ -62,11 +62,12 @@ static struct frame *pool_take(struct frame_pool *p, enum frame_class c)
 /* What waits in a pool counts as used: not more than a little of all. */
 static uint32_t keep_max(const struct frame *f)
 {
-    uint64_t share = f->net->mem_max / 16 / frame_class_bytes(f->frame_class);
+    uint64_t share = f->net->mem_max / 16 / f->net->nr_cpus /
+                     frame_class_bytes(f->frame_class);
 
-    return f->frame_class == FRAME_SMALL
-               ? FRAME_POOL_KEEP_SMALL
-               : (uint32_t)MIN(share, (uint64_t)FRAME_POOL_KEEP_LARGE);
+    return (uint32_t)MIN(share, f->frame_class == FRAME_SMALL
+                                    ? FRAME_POOL_KEEP_SMALL
+                                    : (uint64_t)FRAME_POOL_KEEP_LARGE);
 }
 
 static bool pool_give(struct frame_pool *p, struct frame *f)
@@ -83,16 +84,26 @@ static bool pool_give(struct frame_pool *p, struct frame *f)
     return is_kept;
 }
 
+static uint64_t limit_of(const struct netstack *net, enum frame_use use)
+{
+    switch (use) {
+    case FRAME_FOR_DATA:
+        return net->mem_max / 4 * 3;
+    case FRAME_FOR_RECEIVE:
+        return net->mem_max / 8 * 9;
+    default:
+        return net->mem_max;
+    }
+}
+
 static struct frame *frame_new(struct netstack *net, enum frame_class c,
                                enum frame_use use)
 {
     uint64_t bytes = frame_class_bytes(c);
-    uint64_t limit = use == FRAME_FOR_DATA ? net->mem_max / 4 * 3
-                                           : net->mem_max;
     struct frame *f;
 
-    if (atomic_add(&net->mem_used, bytes) > limit ||
-        (use == FRAME_FOR_DATA && net_is_short(net)))
+    if (atomic_add(&net->mem_used, bytes) > limit_of(net, use) ||
+        (use == FRAME_FOR_DATA && net_is_short(net, 0)))
         goto err;
     f = kmalloc(bytes);
     if (!f)
@@ -104,6 +115,22 @@ err:
     atomic_sub(&net->mem_used, bytes);
     net_count(net, NET_FRAME_NO_MEMORY);
     return NULL;
+}
+
+/* Whoever waits for memory takes what others have just put into the pool:
+ * the limit is for those frames too, or programs' data would get all. */
+static bool may_take(struct netstack *net, const struct frame_pool *p,
+                     enum frame_use use)
+{
+    uint64_t pooled = 0;
+
+    if (use != FRAME_FOR_DATA)
+        return true;
+    for (int c = 0; c < FRAME_CLASSES; c++)
+        pooled += atomic_load_relaxed(&p->nr_free[c]) *
+                  frame_class_bytes((enum frame_class)c);
+    return atomic_load_relaxed(&net->mem_used) <=
+           limit_of(net, use) + pooled;
 }
 
 static void frame_reset(struct frame *f, uint8_t *data)
@@ -127,7 +154,8 @@ static void frame_reset(struct frame *f, uint8_t *data)
 struct frame *frame_alloc(struct netstack *net, enum frame_class c,
                           uint32_t headroom, enum frame_use use)
 {
-    struct frame *f = pool_take(&net_this_cpu(net)->pool, c);
+    struct frame_pool *p = &net_this_cpu(net)->pool;
+    struct frame *f = may_take(net, p, use) ? pool_take(p, c) : NULL;
 
     if (!f)
         f = frame_new(net, c, use);

@@ -51,7 +51,10 @@ enum frame_class {
 /* How much of the memory limit the caller may use up. */
 enum frame_use {
     FRAME_FOR_DATA,    /* three quarters: programs' data */
-    FRAME_FOR_CONTROL, /* all of it: acknowledgements, ARP, device rings */
+    FRAME_FOR_CONTROL, /* all of it: acknowledgements, ARP */
+    FRAME_FOR_RECEIVE, /* an eighth more: device rings. Who keeps what came in
+                        * looks at net_is_full first; so an acknowledgement,
+                        * which gives memory back, always finds a buffer */
 };
 enum frame_gso { FRAME_GSO_NONE, FRAME_GSO_TCP4, FRAME_GSO_TCP6 };
 

@@ -113,9 +113,9 @@ static uint32_t env_cpu(struct net_env *e)
     return this_cpu()->id;
 }
 
-static bool env_is_short(struct net_env *e)
+static bool env_is_short(struct net_env *e, uint64_t more)
 {
-    return page_is_short();
+    return page_is_short(more);
 }
 
 static void timer_fired(struct timer *t)
@@ -391,8 +391,8 @@ static int make_stack(struct netstack **out)
         state.cpus[i].watch_ns = WATCH_MIN_NS;
     }
     memory_stats(&m);
-    config.mem_max = m.total_pages * PAGE_SIZE / 4;
-    config.conns_max = (uint32_t)(config.mem_max / CONN_BYTES);
+    config.conns_max = (uint32_t)(m.total_pages * PAGE_SIZE / 4 / CONN_BYTES);
+    config.mem_max = m.total_pages * PAGE_SIZE / 8;
     config.mem_max = MIN(MAX(config.mem_max, MEM_MIN), MEM_MAX);
     return net_create(&config, out);
 }

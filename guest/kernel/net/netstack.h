@@ -61,8 +61,9 @@ struct net_env {
     /* Output waits on this CPU, since its last softwork: it wants one soon
      * (flush_by), also if no thread blocks. NULL: `arm` is called. */
     void (*deferred)(struct net_env *e, uint32_t cpu);
-    /* Memory is short: no new data, no new connections. May be NULL. */
-    bool (*is_short)(struct net_env *e);
+    /* Memory is short, or would be with `more` bytes taken: no new data, no
+     * new connections. May be NULL. */
+    bool (*is_short)(struct net_env *e, uint64_t more);
 };
 
 /* What is counted; the names are in netstack.c. */
@@ -144,9 +145,16 @@ static inline struct net_cpu *net_this_cpu(struct netstack *net)
     return &net->cpus[net->env->cpu(net->env)];
 }
 
-static inline bool net_is_short(struct netstack *net)
+static inline bool net_is_short(struct netstack *net, uint64_t more)
 {
-    return net->env->is_short && net->env->is_short(net->env);
+    return net->env->is_short && net->env->is_short(net->env, more);
+}
+
+/* No more received data may be kept; `is_first`: of a socket that keeps none. */
+static inline bool net_is_full(struct netstack *net, bool is_first)
+{
+    uint64_t limit = is_first ? net->mem_max : net->mem_max / 8 * 7;
+    return atomic_load_relaxed(&net->mem_used) > limit;
 }
 
 static inline void net_count(struct netstack *net, enum net_counter c)

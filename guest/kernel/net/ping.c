@@ -24,7 +24,7 @@ static void ping_work(struct net_sock *s)
         uint32_t mem = frame_class_bytes(f->frame_class) + f->frag_len;
 
         f->next = NULL;
-        if (u->queued + mem > u->rcvbuf) {
+        if (u->queued + mem > u->rcvbuf || net_is_full(s->net, !u->queued)) {
             frame_put(f);
         } else {
             u->queued += mem;

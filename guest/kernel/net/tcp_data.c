@@ -350,6 +350,10 @@ void tcp_receive_data(struct tcp_conn *c, struct frame *f, bool has_fin)
     }
     if (!fit_to_window(c, f)) {
         frame_put(f);
+    } else if (unlikely(net_is_full(c->s.net, !c->rcvq))) {
+        net_count(c->s.net, NET_FRAME_NO_MEMORY);
+        c->ack_now = true;
+        frame_put(f);
     } else if (f->seq == c->rcv_nxt) {
         append_in_order(c, f);
         pull_runs(c);

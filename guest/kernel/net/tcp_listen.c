@@ -18,6 +18,9 @@
 #define SYN_ACK_RETRIES 5u
 #define FLOOD_RETRIES 2u
 #define SYN_ACKS_PER_TICK 128u /* more at once would push out other packets */
+#define PROMISED_BYTES 4096u /* of a connection that was not accepted yet */
+#define FEW_CONNS 64u        /* a program that fills its memory serves some */
+#define SHARE_MAX (4 * MIB)  /* for the requests of the others */
 #define COOKIE_VALID_NS (180 * NSEC_PER_SEC)
 
 static void halves_timer(struct net_timer *timer);
@@ -83,7 +86,7 @@ static void remove_locked(struct tcp_half_table *t, struct tcp_half **link)
     struct tcp_half *h = *link;
 
     *link = h->next;
-    t->nr--;
+    atomic_store_relaxed(&t->nr, t->nr - 1);
     kfree(h);
 }
 
@@ -175,7 +178,7 @@ static bool half_add(struct netstack *net, const struct tcp_birth *b)
         link = &t->buckets[bucket_of(net, &b->local, &b->remote)];
         h->next = *link;
         *link = h;
-        t->nr++;
+        atomic_store_relaxed(&t->nr, t->nr + 1);
         is_kept = true;
         if (!t->timer_pending) {
             t->timer_pending = true;
@@ -188,14 +191,27 @@ static bool half_add(struct netstack *net, const struct tcp_birth *b)
     return is_kept;
 }
 
+/* What is on its way to the program takes memory soon, ours and the program's,
+ * and a share stays for the requests of those it has: who refuses only when
+ * memory is gone has let in too many by then. */
+static uint64_t promised_bytes(struct netstack *net, const struct tcp_accept *q)
+{
+    uint64_t nr = atomic_load_relaxed(&net->tcp->halves->nr);
+
+    if (q)
+        nr += atomic_load_relaxed(&q->nr);
+    return MIN(net->mem_max / 4, SHARE_MAX) + nr * PROMISED_BYTES;
+}
+
 /* No more can be accepted: the peer tries again, and again later. The limit on
  * connections keeps most of the memory for the program. */
 static bool queue_is_full(struct netstack *net, struct tcp_conn *listener)
 {
     const struct tcp_accept *q = listener->accept;
+    uint32_t nr = atomic_load_relaxed(&net->tcp->nr_conns);
 
-    if (atomic_load_relaxed(&net->tcp->nr_conns) >= net->conns_max ||
-        net_is_short(net)) {
+    if (nr >= net->conns_max ||
+        (nr >= FEW_CONNS && net_is_short(net, promised_bytes(net, q)))) {
         net_count(net, NET_TCP_CONNS_FULL);
         return true;
     }

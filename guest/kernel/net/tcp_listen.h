@@ -33,7 +33,8 @@ struct tcp_half_table {
     struct spinlock lock;
     /* --- protected by lock --- */
     struct tcp_half *buckets[HALF_BUCKETS];
-    uint32_t nr, next_bucket;
+    uint32_t nr; /* read without it, atomic */
+    uint32_t next_bucket;
     nsec_t cookies_until; /* cookies sent out may come back */
     bool timer_pending;
     struct net_timer timer;

@@ -41,7 +41,8 @@ static void udp_drain(struct udp_sock *u)
             f->flags |= FRAME_CSUM_OK;
         if (!ip_check(net, f) || !may_come(u, f) || u->is_read_shut) {
             frame_put(f);
-        } else if (u->queued + mem > u->rcvbuf) {
+        } else if (u->queued + mem > u->rcvbuf ||
+                   net_is_full(net, !u->queued)) {
             net_count(net, NET_UDP_FULL);
             frame_put(f);
         } else {

@@ -251,7 +251,7 @@ static bool add_pieces(struct link *l, struct frame *f, const uint8_t *p,
 
         if (n / room + 4 < FRAME_MAX_FRAGS - f->nr_frags)
             k = 1 + (uint32_t)rng_below(&l->rng, k);
-        more = frame_alloc(f->net, FRAME_LARGE, 0, FRAME_FOR_CONTROL);
+        more = frame_alloc(f->net, FRAME_LARGE, 0, FRAME_FOR_RECEIVE);
         if (!more)
             return false;
         memcpy(more->data, p, k);
@@ -268,7 +268,7 @@ static void receive(struct link *l, struct packet *pk)
     struct link_side *s = &l->side[pk->to];
     uint32_t room = frame_room(FRAME_SMALL, FRAME_HEADROOM), head = pk->len;
     struct frame *f = frame_alloc(s->net, FRAME_SMALL, FRAME_HEADROOM,
-                                  FRAME_FOR_CONTROL);
+                                  FRAME_FOR_RECEIVE);
 
     if (!f)
         return;

@@ -164,7 +164,7 @@ static const struct netif_ops tap_ops = {.transmit = tap_transmit};
 static struct frame *make_frame(struct netstack *net, uint8_t *p, uint32_t n)
 {
     struct frame *f = frame_alloc(net, FRAME_SMALL, FRAME_HEADROOM,
-                                  FRAME_FOR_CONTROL), *more;
+                                  FRAME_FOR_RECEIVE), *more;
     uint32_t head = n;
 
     if (!f)
@@ -175,7 +175,7 @@ static struct frame *make_frame(struct netstack *net, uint8_t *p, uint32_t n)
     for (p += head, n -= head; n;) {
         uint32_t k = MIN(n, frame_room(FRAME_LARGE, 0));
 
-        more = frame_alloc(net, FRAME_LARGE, 0, FRAME_FOR_CONTROL);
+        more = frame_alloc(net, FRAME_LARGE, 0, FRAME_FOR_RECEIVE);
         if (!more) {
             frame_put(f);
             return NULL;

@@ -181,8 +181,18 @@ static void test_frame_limit(void)
     while ((held[n] = frame_alloc(net, FRAME_SMALL, 0, FRAME_FOR_CONTROL)))
         n++;
     CHECK_EQ(n, 32);
+    while ((held[n] = frame_alloc(net, FRAME_SMALL, 0, FRAME_FOR_RECEIVE)))
+        n++;
+    CHECK_EQ(n, 36);
+    while (n > 26) /* two of them wait in the pool: not for data */
+        frame_put(held[--n]);
+    CHECK_EQ(net->cpus[0].pool.nr_free[FRAME_SMALL], 2);
+    CHECK(!frame_alloc(net, FRAME_SMALL, 0, FRAME_FOR_DATA));
     while (n)
         frame_put(held[--n]);
+    held[0] = frame_alloc(net, FRAME_SMALL, 0, FRAME_FOR_DATA);
+    CHECK(held[0]);
+    frame_put(held[0]);
     net_destroy(net);
 }
 

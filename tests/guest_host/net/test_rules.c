@@ -520,6 +520,37 @@ static void test_no_memory(void)
     finish();
 }
 
+/* With all memory of frames taken, what comes in is not kept, but what it
+ * acknowledges is given back: else the stack would stay full for good. */
+static void test_full_memory(void)
+{
+    struct frame *hog[4096];
+    uint32_t n = 0;
+    char text[100] = {0};
+
+    start(0);
+    open_plain();
+    CHECK_EQ(send_bytes(text, 100), 100);
+    expect(TCP_ACK | TCP_PSH, U(0), P(0), 100);
+    while (n < 4096 && (hog[n] = frame_alloc(w.net, FRAME_LARGE, 0,
+                                             FRAME_FOR_CONTROL)) != NULL)
+        n++;
+    while (n < 4096 && (hog[n] = frame_alloc(w.net, FRAME_SMALL, 0,
+                                             FRAME_FOR_CONTROL)) != NULL)
+        n++;
+    CHECK(n && n < 4096);
+    put(TCP_ACK, P(0), U(100), 50);
+    CHECK_EQ(recv_bytes(text, sizeof(text)), -EAGAIN);
+    CHECK_EQ(conn->snd_una, U(100));
+    while (n)
+        frame_put(hog[--n]);
+    put(TCP_ACK, P(0), U(100), 50);
+    CHECK_EQ(recv_bytes(text, sizeof(text)), 50);
+    wire_wait(&w, 50 * MS);
+    wire_drop_all(&w);
+    finish();
+}
+
 /* The longest datagram to ourselves is longer than loopback's MTU: it comes in
  * fragments, and from our own address. */
 static void test_long_to_ourselves(void)
@@ -584,6 +615,7 @@ static const struct script_test tests[] = {
     {"closed window", test_closed_window},
     {"route slots", test_route_slots},
     {"no memory", test_no_memory},
+    {"full memory", test_full_memory},
     {"lease", test_lease},
     {"long datagram to ourselves", test_long_to_ourselves},
 };

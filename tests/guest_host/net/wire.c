@@ -162,7 +162,7 @@ void wire_put(struct wire *w, const void *data, uint32_t len)
 {
     bool is_big = len > frame_room(FRAME_SMALL, FRAME_HEADROOM);
     struct frame *f = frame_alloc(w->net, is_big ? FRAME_LARGE : FRAME_SMALL,
-                                  FRAME_HEADROOM, FRAME_FOR_CONTROL);
+                                  FRAME_HEADROOM, FRAME_FOR_RECEIVE);
 
     CHECK(f);
     memcpy(frame_append(f, len), data, len);

@@ -526,7 +526,7 @@ def test_limits_hold_for_remembered_layers(
     with pytest.raises(BuildError, match="more than 1M unpacked"):
         load(f"oci:{layout.path}", store)
     monkeypatch.setenv("CAPSTAN_MAX_UNPACKED", "much")
-    with pytest.raises(UsageError, match="not a size"):
+    with pytest.raises(UsageError, match="is no value of max_unpacked"):
         load(f"oci:{layout.path}", store)
 
 
