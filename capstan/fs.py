@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import os
 import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from io import BufferedRandom
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,9 +26,12 @@ LOCK_SECONDS = 120.0
 
 before: Callable[[str, Path], None] | None = None
 """For fault injection: called with what is about to be done ("fsync", "rename"), and to what."""
+raw_file: type[io.FileIO] = io.FileIO
+"""For fault injection: what writes new files."""
 
 
-def _about_to(what: str, path: Path) -> None:
+def about_to(what: str, path: Path) -> None:
+    """Tell those who want to know before something changes on the disk."""
     if before is not None:
         before(what, path)
 
@@ -37,6 +40,7 @@ def _about_to(what: str, path: Path) -> None:
 def temp_dir(parent: Path) -> Iterator[Path]:
     """A new directory in `parent`; removed at the end unless it was renamed away."""
     parent.mkdir(parents=True, exist_ok=True)
+    about_to("mkdir", parent)
     path, fd = _claimed(lambda: Path(tempfile.mkdtemp(prefix=TEMP_PREFIX, dir=parent)))
     try:
         yield path
@@ -66,10 +70,10 @@ def _claimed(make: Callable[[], Path]) -> tuple[Path, int]:
 def atomic_file(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
     """A file to write that becomes `path` when the block ends, and vanishes when it raises."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _about_to("create", path)
+    about_to("create", path)
     temp, lock = _claimed(lambda: _new_file(path.parent))
     try:
-        with temp.open("wb") as out:
+        with io.BufferedWriter(raw_file(temp, "wb")) as out:
             yield out
             out.flush()
             os.fchmod(out.fileno(), mode)
@@ -98,7 +102,7 @@ def atomic_write(path: Path, data: bytes, mode: int = 0o644) -> None:
 def atomic_symlink(path: Path, target: str) -> None:
     """Make `path` a symbolic link to `target` in one step, whatever link was there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _about_to("create", path)
+    about_to("create", path)
     with temp_dir(path.parent) as scratch:
         link = scratch / "link"
         link.symlink_to(target)
@@ -106,33 +110,33 @@ def atomic_symlink(path: Path, target: str) -> None:
     sync_dir(path.parent)
 
 
-def create(path: Path) -> BufferedRandom:
+def create(path: Path) -> io.BufferedRandom:
     """The new file `path`, open to write and read."""
-    _about_to("create", path)
-    return path.open("w+b")
+    about_to("create", path)
+    return io.BufferedRandom(raw_file(path, "w+b"))
 
 
 def rename(source: Path, target: Path) -> None:
     """Give `source` the name `target`, over a file that has it."""
-    _about_to("rename", target)
+    about_to("rename", target)
     source.replace(target)
 
 
 def unlink(path: Path) -> None:
     """Remove a file or link, if it is there."""
-    _about_to("unlink", path)
+    about_to("unlink", path)
     path.unlink(missing_ok=True)
 
 
 def sync(file: BinaryIO, path: Path) -> None:
     """Put the content of an open file on disk; `path` is its name to be."""
-    _about_to("fsync", path)
+    about_to("fsync", path)
     os.fsync(file.fileno())
 
 
 def sync_dir(path: Path) -> None:
     """Put a directory's entries on disk."""
-    _about_to("fsync", path)
+    about_to("fsync", path)
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -167,7 +171,7 @@ def sweep_temps(folder: Path) -> int:
 
 
 def _remove(path: Path) -> bool:
-    _about_to("sweep", path)
+    about_to("sweep", path)
     if path.is_dir():
         import shutil
 

@@ -55,7 +55,9 @@ class Hold:
 def hold(place: Path, owner: str) -> Hold:
     """A new hold on the object in `place`; `owner` is named when somebody wants to remove it."""
     folder = place / FOLDER
+    fs.about_to("create", folder)
     folder.mkdir(exist_ok=True)
+    owners(place)  # those of dead processes do not pile up
     fd, name = tempfile.mkstemp(prefix="hold-", dir=folder)
     fcntl.flock(fd, fcntl.LOCK_EX)
     os.write(fd, json.dumps({"owner": owner}).encode())
@@ -81,7 +83,7 @@ def owners(place: Path) -> list[str]:
             continue
         owner = _owner(path)
         if owner is None:
-            path.unlink(missing_ok=True)
+            fs.unlink(path)
         else:
             found.append(owner)
     return found

@@ -48,6 +48,7 @@ MANIFEST = "manifest.json"
 REPOS = "repos.json"
 UNUSED = ".unused"
 
+_ATTEMPTS = 4
 _ID = re.compile(r"(?:sha256:)?([0-9a-f]{4,64})")
 _AGAIN = "`capstan build` or `capstan pull` it again, or `capstan rmi {}`"
 
@@ -100,15 +101,16 @@ class Store:
             ImageError: it is damaged, or several images have an ID that begins so.
         """
         storeversion.read(self.root)
-        parsed = ref.try_parse(name)
-        digest = self._find_name(parsed) if parsed is not None else None
-        if digest is None and ids:
-            digest = self._find_id(name)
-        if digest is None:
-            return None
-        if parsed is not None and _target(self._link(parsed)) == digest:
-            return self._load(digest, parsed)
-        return self._load(digest, next(iter(self.names(digest)), None))
+        for attempt in range(_ATTEMPTS):
+            found = self._find(name, ids=ids)
+            if found is None:
+                return None
+            try:
+                return self._load(*found)
+            except ImageError:  # damaged, or replaced while it was read
+                if attempt == _ATTEMPTS - 1:
+                    raise
+        raise AssertionError
 
     def open(self, name: str) -> StoredImage:
         """The image `name` stands for.
@@ -145,7 +147,9 @@ class Store:
             try:
                 found.append(self._load(digest, name))
             except ImageError as err:
-                damaged.append(err)
+                still = _target(self._link(name)) if name is not None else digest
+                if still == digest and (name or (self.objects / digest).is_dir()):
+                    damaged.append(err)  # else it was removed meanwhile
         return found, damaged
 
     def names(self, digest: str) -> Sequence[ImageRef]:
@@ -339,8 +343,9 @@ class Store:
             temp.chmod(0o755)
             with self._locked():
                 self._publish(temp, digest, name, key)
+                image = self._load(digest, name)
         self._clean()
-        return self._load(digest, name)
+        return image
 
     # --- inside --------------------------------------------------------------------------------
 
@@ -410,6 +415,18 @@ class Store:
         tag = name.tag or f"@{name.digest}"
         return self.images / name.repository.replace("/", "+") / tag
 
+    def _find(self, name: str, *, ids: bool) -> tuple[str, ImageRef | None] | None:
+        """The ID of the image `name` stands for, and what to call it."""
+        parsed = ref.try_parse(name)
+        digest = self._find_name(parsed) if parsed is not None else None
+        if digest is None and ids:
+            digest = self._find_id(name)
+        if digest is None:
+            return None
+        if parsed is not None and _target(self._link(parsed)) == digest:
+            return digest, parsed
+        return digest, next(iter(self.names(digest)), None)
+
     def _find_name(self, name: ImageRef) -> str | None:
         """The object of a name; with a digest the one the registry knows by it."""
         digest = _target(self._link(name))
@@ -453,6 +470,8 @@ class Store:
             kernel = self._kernel(disk, description)
         except ImageError as err:
             raise ImageError(f"{title} is damaged: {err.message}", hint=hint) from err
+        except FileNotFoundError as err:
+            raise ImageError(f"{title} is damaged: {disk} is gone", hint=hint) from err
         if size < description.pool.size:
             raise ImageError(
                 f"{title} is damaged: {disk} has {size} of {description.pool.size} bytes", hint=hint
