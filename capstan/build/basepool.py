@@ -49,6 +49,7 @@ def restore(tree: Tree, image: StoredImage, store: Store) -> None:
 def _node(tree: Tree, entry: Entry, folder: Path) -> Node:
     facts = entry.attributes
     node = Node(facts.mode, facts.uid, facts.gid, facts.mtime_ns)
+    node.xattrs = dict(facts.xattrs) or None
     if stat.S_ISREG(facts.mode):
         node.source = folder / str(entry.number)
         tree.facts[os.fspath(node.source)] = Facts.of(node.source.lstat())

@@ -122,9 +122,13 @@ def _member(name: str, entry: Entry, names: dict[int, str], image: StoredImage) 
     info.type, info.mode = kind, stat.S_IMODE(facts.mode)
     info.uid, info.gid = facts.uid, facts.gid
     info.mtime = facts.mtime_ns // 10**9
+    more: dict[str, str] = {}
     if facts.mtime_ns % 10**9:
         seconds, rest = divmod(facts.mtime_ns, 10**9)
-        info.pax_headers = {"mtime": f"{seconds}.{rest:09d}"}
+        more["mtime"] = f"{seconds}.{rest:09d}"
+    for key, value in sorted(facts.xattrs.items()):  # as GNU tar and bsdtar write them
+        more[f"SCHILY.xattr.{os.fsdecode(key)}"] = value.decode("utf-8", "surrogateescape")
+    info.pax_headers = more
     if kind == tarfile.SYMTYPE:
         info.linkname = os.fsdecode(facts.target)
     elif kind in (tarfile.CHRTYPE, tarfile.BLKTYPE):

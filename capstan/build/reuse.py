@@ -57,7 +57,7 @@ class BuildKey:
         for path, node in plan.tree.files():
             same = order.setdefault(id(node), len(order))
             row = (same, path, node.mode, node.uid, node.gid, node.mtime_ns, node.rdev, node.target)
-            digest.update(repr(row).encode())
+            digest.update(repr((row, sorted((node.xattrs or {}).items()))).encode())
             digest.update(_source_key(plan.tree, node))
             if isinstance(node.source, Path):
                 host = os.fspath(node.source)

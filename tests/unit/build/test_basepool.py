@@ -8,12 +8,13 @@ import os
 import shutil
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from capstan import archive, fs, ref, upkeep
-from capstan.build import base
-from capstan.build.image import BuildOptions, build_path
+from capstan.build import base, image
+from capstan.build.image import BuildOptions, Plan, build_path
 from capstan.build.rootfs import Tree
 from capstan.build.zfs.reader import Filesystem, Pool
 from capstan.errors import ImageError
@@ -45,29 +46,44 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def with_xattrs(path: str, tree: Tree) -> Tree:
+    tree.node_at(path).xattrs = {b"user.x": b"\0\xff"}
+    return tree
+
+
 def loaded(here: Path) -> StoredImage:
     """The base as it comes from elsewhere; nothing of its sources is left."""
-    low = build_path(here / "low", (), BuildOptions(name="low"))
+    real = image.collect
+
+    def collect(*args: Any) -> Plan:
+        plan = real(*args)
+        with_xattrs("/data/big", plan.tree)
+        return plan
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(image, "collect", collect)
+        low = build_path(here / "low", (), BuildOptions(name="low"))
     out = io.BytesIO()
     with fs.temp_dir(Store().objects) as scratch:
         archive.save([(low, [ref.parse("low")])], out, scratch)
     Store().remove("low")
     shutil.rmtree(here / "low")
     out.seek(0)
-    (image,) = archive.load(Store(), out, "low.tar")
-    assert not (image.disk.parent / base.INDEX).exists()
-    return image
+    (again,) = archive.load(Store(), out, "low.tar")
+    assert not (again.disk.parent / base.INDEX).exists()
+    return again
 
 
-def content_of(image: StoredImage) -> dict[str, object]:
-    with image.disk.open("rb") as disk:
-        tree: Filesystem = Pool.open(disk, image.disk).filesystem()
+def content_of(stored: StoredImage) -> dict[str, object]:
+    with stored.disk.open("rb") as disk:
+        tree: Filesystem = Pool.open(disk, stored.disk).filesystem()
         return {
             os.fsdecode(path): (
                 entry.attributes.mode,
                 entry.attributes.mtime_ns,
                 entry.attributes.links,
                 entry.attributes.target,
+                dict(entry.attributes.xattrs),
                 b"".join(tree.data(entry)) if stat.S_ISREG(entry.attributes.mode) else b"",
             )
             for path, entry in tree.walk()
@@ -76,6 +92,7 @@ def content_of(image: StoredImage) -> dict[str, object]:
 
 def test_its_files_are_those_of_its_pool(here: Path) -> None:
     below = content_of(loaded(here))
+    assert "b'user.x': b'\\x00\\xff'" in repr(below["/data/same"])
     high = build_path(here / "high", (), BuildOptions(name="high"))
     above = content_of(high)
     assert set(above) == {*below, "/data/x"}

@@ -33,6 +33,7 @@ def tree() -> Tree:
     made = Tree(Path("/none"))
     big = random.Random(1).randbytes(300_000) + bytes(1 << 20) + b"end"
     file = Node(stat.S_IFREG | 0o4755, 1000, 100, TIME, source=big)
+    file.xattrs = {b"user.text": b"words", b"security.capability": bytes(range(1, 256))}
     made.root.mtime_ns = 0
     made.root.children = {
         b"big": file,
@@ -64,6 +65,11 @@ def test_everything_is_in_it(image: StoredImage) -> None:
     with tarfile.open(fileobj=out) as tar:
         found = {member.name: member for member in tar}
         content = {name: tar.extractfile(m).read() for name, m in found.items() if m.isreg()}  # type: ignore[union-attr]
+    kept = {k: v for k, v in found["big"].pax_headers.items() if k.startswith("SCHILY.")}
+    assert {k: v.encode("utf-8", "surrogateescape") for k, v in kept.items()} == {
+        "SCHILY.xattr.user.text": b"words",
+        "SCHILY.xattr.security.capability": bytes(range(1, 256)),
+    }
     odd = os.fsdecode(b"\xff\n" + b"long" * 50)
     assert set(found) == {"big", "dir", "dir/same", "empty", "link", "null", "pipe", odd}
     big = found["big"]

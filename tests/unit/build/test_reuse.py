@@ -164,6 +164,13 @@ def test_a_reused_image_gets_the_new_name(here: Path, pool: FakePool, clock: str
     assert str(build_path(here, (), BuildOptions(name="x")).ref) == "x:latest" and pool.calls == 2
 
 
+def test_extended_attributes_count(here: Path) -> None:
+    plan = image.collect(here, [], BuildOptions())
+    plain = reuse.BuildKey.of(plan, [])
+    plan.tree.node_at("/data/one").xattrs = {b"user.x": b"1"}
+    assert reuse.BuildKey.of(plan, []).key != plain.key
+
+
 def test_warnings_are_said_again(
     here: Path, pool: FakePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
