@@ -531,7 +531,9 @@ class Store:
 
     def _clean(self) -> None:
         """Remove what `_discard` and dead processes left. No lock is needed."""
-        folders = (self.root, self.objects, self.cache, self.kernels, self.unpacked)
+        places = list(self.objects.glob("[0-9a-f]*"))
+        folders = [self.root, self.objects, self.cache, self.kernels, self.unpacked, *places]
+        folders += [place / holds.FOLDER for place in places]
         for folder in (*folders, *self.images.glob("*")):
             fs.sweep_temps(folder)
 

@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,11 @@ PRELOADED = (
     "capstan.cli.archive_cmds",
     "capstan.cli.build_cmds",
     "capstan.cli.image_cmds",
+    "capstan.cli.repo_cmds",
+    "capstan.cli.run_cmds",
+    "capstan.repo.pull",
+    "capstan.repo.push",
+    "capstan.run.instances",
     "capstan.cli.system_cmds",
     "capstone",
     "lz4.block",
@@ -147,6 +153,8 @@ class Operation:
 
     args: Callable[[Path], list[str]]
     prepare: Callable[[Path, Store], object] = lambda _, store: base_store(store)
+    needs: str = ""  # a program without which it cannot be tried
+    then: tuple[str, ...] = ()  # a command that has to end well after the fault
 
 
 def base_store(store: Store) -> None:
@@ -174,6 +182,38 @@ def _based(work: Path, store: Store) -> None:
     (store.open("low").disk.parent / "tree.json").unlink()
 
 
+def _real(work: Path, store: Store) -> None:
+    """With an image that has a pool, as push wants it."""
+    base_store(store)
+    if run(["build", "-q", "-t", "low", str(work / "program")], store.root).status:
+        raise AssertionError("build failed")
+
+
+def _pushed(work: Path, store: Store) -> None:
+    """With an image in the registry that is not here."""
+    base_store(store)
+    elsewhere = Store(work / "pushed")
+    _real(work, elsewhere)
+    if run(["push", "-q", "low", f"{_host(work)}/team/new:v1"], elsewhere.root).status:
+        raise AssertionError("push failed")
+
+
+def _host(work: Path) -> str:
+    return (work / "registry").read_text()
+
+
+def _bootable(work: Path, store: Store) -> None:
+    """With an image that runs: the real kernel, a real program."""
+    base_store(store)
+    old = os.environ.pop("CAPSTAN_KERNEL")
+    try:
+        ended = run(["build", "-q", "-t", "low", "/bin/true"], store.root)
+    finally:
+        os.environ["CAPSTAN_KERNEL"] = old
+    if ended.status:
+        raise AssertionError(f"build failed: {ended.err}")
+
+
 def _old(_: Path, store: Store) -> None:
     base_store(store)
     (store.root / "version").unlink()
@@ -197,6 +237,14 @@ OPERATIONS: dict[str, Operation] = {
     "export": Operation(lambda work: ["export", "-o", str(work / "out.img"), "old"]),
     "prune": Operation(lambda _: ["system", "prune", "-f"]),
     "prune -a": Operation(lambda _: ["system", "prune", "-a", "-f"]),
+    "push": Operation(lambda work: ["push", "-q", "low", f"{_host(work)}/team/x:v1"], _real),
+    "pull": Operation(lambda work: ["pull", "-q", f"{_host(work)}/team/new:v1"], _pushed),
+    "run": Operation(
+        lambda _: ["run", "--rm", "low"], _bootable, "qemu-system-x86_64", ("ps", "-a")
+    ),
+    "run -d": Operation(
+        lambda _: ["run", "-d", "--rm", "low"], _bootable, "qemu-system-x86_64", ("ps", "-a")
+    ),
 }
 
 
@@ -219,7 +267,15 @@ class Bench:
         (folder / "high").mkdir()
         (folder / "high" / "Capstanfile").write_text(f"cmdline: {program}\nbase: low\n")
         (folder / "k").write_bytes(make_elf(etype=ET_EXEC))
+        self._registry = start_registry(folder / "registry")
         os.environ["CAPSTAN_KERNEL"] = str(folder / "k")
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.kill(self._registry, signal.SIGKILL)
+        os.waitpid(self._registry, 0)
 
     def steps(self, name: str) -> int:
         """How many steps the operation has; it has to go well."""
@@ -254,6 +310,9 @@ class Bench:
             assert ended.status == 0 or ended.err.startswith("capstan: "), "no message"
         found = upkeep.check(store)
         assert not [row for row in found if "version 0" not in row.problem], found
+        if OPERATIONS[name].then:
+            then = run(OPERATIONS[name].then, store.root)
+            assert then.status == 0, f"{OPERATIONS[name].then}: {then}"
         after = names(store)
         args = OPERATIONS[name].args(self.folder)
         touched = {"new", "third", "old", "second"} if args[0] != "tag" else {"new", "old"}
@@ -278,6 +337,24 @@ class Bench:
         return root
 
 
+def start_registry(told: Path) -> int:
+    """The process of a registry in memory; its host and port are written to the file `told`."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        from tests.lib.registry import Registry
+
+        with Registry() as registry:
+            told.write_text(registry.host)
+            os.close(writing)
+            while True:
+                signal.pause()
+    os.close(writing)
+    os.read(reading, 1)
+    os.close(reading)
+    return child
+
+
 def names(store: Store) -> dict[str, str]:
     """What is in the store: the ID of every name."""
     found, damaged = store.scan()
@@ -285,11 +362,31 @@ def names(store: Store) -> dict[str, str]:
     return {str(image.ref): image.digest for image in found}
 
 
-def points(bench: Bench, chosen: Sequence[str]) -> Iterator[tuple[str, str, int]]:
-    """Every (operation, kind, step)."""
-    for name in chosen:
-        for at in range(1, bench.steps(name) + 1):
-            yield from ((name, kind, at) for kind in KINDS)
+def draws(
+    bench: Bench, chosen: Sequence[str], rng: random.Random
+) -> Iterator[tuple[str, str, int]]:
+    """Every (operation, kind, step) once, in random order; a store is prepared when it is drawn."""
+    left: dict[str, list[tuple[str, int]]] = {}
+    open_ones = list(chosen)
+    while open_ones:
+        name = rng.choice(open_ones)
+        if name not in left:
+            every = [(kind, at) for at in range(1, bench.steps(name) + 1) for kind in KINDS]
+            rng.shuffle(every)
+            left[name] = every
+        if left[name]:
+            yield name, *left[name].pop()
+        else:
+            open_ones.remove(name)
+
+
+def possible(names: Sequence[str]) -> list[str]:
+    """The operations whose programs are there; the others are told."""
+    for name in names:
+        needed = OPERATIONS[name].needs
+        if needed and shutil.which(needed) is None:
+            print(f"without {needed}: {name} is not tried")
+    return [n for n in names if not OPERATIONS[n].needs or shutil.which(OPERATIONS[n].needs)]
 
 
 def main() -> int:
@@ -299,23 +396,23 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("operations", nargs="*", default=list(OPERATIONS))
     given = parser.parse_args()
-    start, tried, failed = time.monotonic(), 0, 0
-    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        bench = Bench(Path(folder))
-        every = list(points(bench, given.operations))
-        random.Random(given.seed).shuffle(every)
-        for name, kind, at in every:
+    start, failed = time.monotonic(), 0
+    tried: dict[str, int] = {}
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder, ExitStack() as stack:
+        bench = stack.enter_context(Bench(Path(folder)))
+        for name, kind, at in draws(bench, possible(given.operations), random.Random(given.seed)):
             if time.monotonic() - start > given.seconds:
                 break
-            tried += 1
+            tried[name] = tried.get(name, 0) + 1
             try:
                 bench.try_at(name, kind, at)
             except AssertionError as err:
                 failed += 1
                 print(f"FAILED: {err}")
+    counts = ", ".join(f"{name} {count}" for name, count in sorted(tried.items()))
     took = time.monotonic() - start
-    print(f"{tried} of {len(every)} points of {len(given.operations)} operations, {took:.1f} s")
-    return 1 if failed else 0
+    print(f"{sum(tried.values())} faults in {took:.1f} s: {counts}")
+    return 1 if failed or not tried else 0
 
 
 if __name__ == "__main__":
