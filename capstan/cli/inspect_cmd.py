@@ -36,7 +36,18 @@ def find_image(name: str) -> Record | None:
     return record
 
 
-FINDERS: dict[str, Callable[[str], Record | None]] = {"image": find_image}
+def find_instance(name: str) -> Record | None:
+    """An instance, by name or ID."""
+    from capstan.cli.instance_rows import details, opened
+
+    instance = opened().find(name)
+    return None if instance is None else details(instance)
+
+
+FINDERS: dict[str, Callable[[str], Record | None]] = {
+    "instance": find_instance,
+    "image": find_image,
+}
 """kind -> what it finds under a name, None when there is nothing of that name"""
 
 
@@ -45,7 +56,9 @@ FINDERS: dict[str, Callable[[str], Record | None]] = {"image": find_image}
 @click.option("--type", "kind", type=click.Choice(list(FINDERS)), help="Only things of this kind.")
 @click.argument("names", metavar="IMAGE|FILE...", nargs=-1, required=True)
 def inspect(layout: str, kind: str | None, names: tuple[str, ...]) -> None:
-    """Show all that is known about images (a name, an ID, or a path to a disk file) as JSON.
+    """Show all that is known about instances and images, as JSON.
+
+    NAME is the name or ID of an instance or an image, or a path to a disk file.
 
     One name gives a record, several give a list.
     """
@@ -64,4 +77,6 @@ def _find(name: str, kind: str | None) -> Record:
             if record is not None:
                 return record
     kinds = kind or " or ".join(FINDERS)
-    raise CapstanError(f"there is no {kinds} {name}", hint="`capstan images` lists the images")
+    raise CapstanError(
+        f"there is no {kinds} {name}", hint="`capstan ps -a` and `capstan images` list them"
+    )

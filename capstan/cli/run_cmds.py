@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from capstan.manifest import ImageManifest
     from capstan.run.net import NetOptions
     from capstan.run.request import InstanceRequest
+    from capstan.run.restart import RestartPolicy
     from capstan.run.spec import RunOptions, RunSpec
     from capstan.store import StoredImage
 
@@ -153,7 +154,7 @@ def make_request(
     from capstan.run.spec import plan
 
     options = make_options(args, given)
-    check_background(given, background=background)
+    policy = check_background(given, background=background)
     size, count = log_limits(given["log_opt"])
     image = resolve_target(target, make_build_options(target, given), str(given["pull"]), _say)
     warn_unsupported(image.manifest)
@@ -165,7 +166,7 @@ def make_request(
         digest=image.digest,
         name=options.name,
         labels=labels(given["label"]),
-        restart=str(given["restart"]),
+        restart=policy,
         auto_remove=bool(given["auto_remove"]),
         open_stdin=bool(given["interactive"]),
         log_size=size,
@@ -209,8 +210,8 @@ def run_in_foreground(request: InstanceRequest) -> int:
     return service.start(request.spec, _say, keeper)
 
 
-def check_background(given: dict[str, object], *, background: bool) -> None:
-    """Nothing, if the options go together.
+def check_background(given: dict[str, object], *, background: bool) -> RestartPolicy | None:
+    """The restart policy, if the options go together.
 
     Raises:
         UsageError: they do not.
@@ -222,12 +223,12 @@ def check_background(given: dict[str, object], *, background: bool) -> None:
         ):
             if is_given:
                 raise UsageError(f"{option}: means nothing in the foreground", hint="add -d")
-        return
-    from capstan.run import restart
-
-    restart.parse(str(given["restart"]))
+        return None
     if given["gdb"] or given["gdb_port"] is not None:
         raise UsageError("-d --gdb: gdb needs the foreground", hint="leave out -d")
+    from capstan.run import restart
+
+    return restart.parse(str(given["restart"]))
 
 
 def log_limits(given: object) -> tuple[int, int]:

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from capstan.errors import MachineError
-from capstan.run import events, procinfo
+from capstan.run import events, procinfo, records
 from capstan.run.control import Client, Server
 from capstan.run.keeper import Keeper
 from capstan.run.records import State
@@ -67,6 +67,7 @@ class InstanceKeeper(Keeper):
 
     def launched(self, machine: Machine, pid: int) -> None:
         """QEMU runs."""
+        records.step("supervisor: launched")
         record = self.record
         self.machine = machine
         self.was_ready = False
@@ -80,6 +81,7 @@ class InstanceKeeper(Keeper):
 
     def ready(self) -> None:
         """The program is about to run."""
+        records.step("supervisor: ready")
         self.was_ready = True
         self.record.ready = time.time()
         self.save()

@@ -36,17 +36,18 @@ from typing import TYPE_CHECKING, Any
 
 from capstan import fs, paths, proc
 from capstan.errors import CapstanError, MachineError, UsageError
-from capstan.run import control, events, names, owner, procinfo, records, restart, speccode
+from capstan.run import control, events, names, owner, procinfo, records, speccode
 from capstan.run.machine import QUIT_DEADLINE, READY_DEADLINE
 from capstan.run.records import ACTIVE, Config, Folder, Places, Record, State
 from capstan.run.repair import repair
+from capstan.run.request import InstanceRequest
+from capstan.run.restart import RestartPolicy
 from capstan.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from capstan.run.instance_keeper import InstanceKeeper
-    from capstan.run.request import InstanceRequest
     from capstan.run.spec import RunSpec
 
 START_DEADLINE = READY_DEADLINE + 15.0
@@ -217,10 +218,12 @@ class Instance:
             if not self.folder.path.is_dir():
                 return  # its owner removed it: --rm
             self._lock = self._take()
+        records.step("rm: locked")
         try:
             self._places.erase(self.folder)
         finally:
             self.release()
+        records.step("rm: gone")
         events.tell(self._places, "destroy", self.id, name)
 
     def ask(
@@ -256,6 +259,7 @@ class Instance:
         with connection:
             try:
                 connection.send(op, **values)
+                records.step(f"{op}: asked")
                 answer = connection.receive(deadline)
             except MachineError as err:
                 raise type(err)(f"{self.name}: {err.message}", hint=err.hint) from err
@@ -322,6 +326,7 @@ class Instance:
         record = self.record
         record.starting = True
         self.folder.save(record)
+        records.step("start: marked")
         return {
             "qemu": os.fspath(host.qemu),
             "version": host.version,
@@ -342,10 +347,12 @@ class Instance:
             finally:
                 os.close(tell)
             self.release()
+            records.step("start: spawned")
             assert child.stdin is not None
             with contextlib.suppress(BrokenPipeError), child.stdin as pipe:
                 pipe.write(json.dumps(start).encode() + b"\n")
             child.wait(START_DEADLINE)
+            records.step("start: told")
             self._hear(report.fileno())
 
     def _hear(self, report: int) -> None:
@@ -392,7 +399,7 @@ class Instances:
         """
         if request.name is not None:
             names.check(request.name)
-        policy = restart.parse(request.restart)
+        policy = request.restart or RestartPolicy()
         if request.auto_remove and policy.kind != "no":
             raise UsageError(
                 f"--rm and --restart {policy} exclude each other", hint="leave one out"
@@ -402,16 +409,20 @@ class Instances:
         with self.places.lock("create"):
             scratch.mkdir(mode=0o700)
             lock = owner.try_lock(scratch / records.OWNER)
+        records.step("create: scratch")
         assert lock is not None
         try:
             self._fill(Folder(scratch), identity, request, foreground=foreground)
+            records.step("create: filled")
             with self.places.lock("create"):
                 self._claim(request, identity)
+                records.step("create: named")
                 scratch.rename(self.places.path / identity)
         except BaseException:
             shutil.rmtree(scratch, ignore_errors=True)
             os.close(lock)
             raise
+        records.step("create: there")
         instance = Instance(self.places, self.places.folder(identity), lock)
         try:
             if not foreground:
@@ -492,7 +503,7 @@ class Instances:
             spec=spec,
             created=time.time(),
             labels=request.labels,
-            restart=str(restart.parse(request.restart)),
+            restart=str(request.restart or RestartPolicy()),
             auto_remove=request.auto_remove,
             open_stdin=request.open_stdin,
             foreground=foreground,
@@ -521,3 +532,6 @@ def _read_until(fd: int, end: float) -> bytes | None:
     if not poll.poll(max(0.0, end - time.monotonic()) * 1000):
         return None
     return os.read(fd, 65536)
+
+
+__all__ = ["Instance", "InstanceRequest", "Instances", "State", "repair"]

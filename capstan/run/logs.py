@@ -91,6 +91,16 @@ class Writer:
             batch += entry
         self._append(bytes(batch))
 
+    def end_lines(self) -> None:
+        """End lines that were left open, when their writer was killed in the middle."""
+        last: dict[str, bool] = {}
+        tail = os.pread(self._fd, MEND_SIZE, max(0, self._size - MEND_SIZE))
+        for entry in filter(None, map(parse, tail.split(b"\n"))):
+            last[entry.stream] = entry.text.endswith(b"\n")
+        for stream, is_ended in last.items():
+            if not is_ended:
+                self.write(stream, b"\n")
+
     def close(self) -> None:
         """Put it on disk."""
         with contextlib.suppress(OSError):

@@ -39,6 +39,10 @@ SHORT_ID = 12
 VERSION = 1
 
 
+def step(name: str) -> None:
+    """A named point between two changes on disk; tests put something here that kills us."""
+
+
 class State(Enum):
     """Where an instance is; `instances` has the machine."""
 
@@ -265,7 +269,9 @@ class Places:
         with self.lock("rm"):
             with contextlib.suppress(FileNotFoundError):
                 folder.path.rename(gone)
+            step("rm: moved")
             self.forget_names()
+        step("rm: unnamed")
         shutil.rmtree(gone, ignore_errors=True)
 
     def forget_names(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from capstan.run.restart import RestartPolicy
     from capstan.run.spec import RunSpec
 
 LOG_SIZE = 10 << 20
@@ -17,7 +18,7 @@ LOG_FILES = 3
 class InstanceRequest:
     """`digest` is the image's ID in the store; without a name it gets one after the image.
 
-    `restart` is as on the command line (`restart.parse`).
+    `restart` None: never.
     """
 
     spec: RunSpec
@@ -25,7 +26,7 @@ class InstanceRequest:
     digest: str = ""
     name: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
-    restart: str = "no"
+    restart: RestartPolicy | None = None
     auto_remove: bool = False
     open_stdin: bool = False
     log_size: int = LOG_SIZE

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from capstan.errors import CapstanError, MachineError
-from capstan.run import logs, procinfo, restart, speccode
+from capstan.run import logs, procinfo, records, restart, speccode
 from capstan.run.hostcaps import HostCaps, KvmKind
 from capstan.run.instance_keeper import InstanceKeeper
 from capstan.run.keeper import TALK
@@ -51,6 +51,8 @@ class Supervisor:
         self._record.boot = procinfo.boot_id()
         self._record.restarts = 0
         self._log = logs.Writer(folder.path, self._config.log_size, self._config.log_files)
+        if self._record.state is State.DEAD:
+            self._log.end_lines()
         self._keeper = InstanceKeeper(self._places, folder, self._config, self._record, self._log)
         self._keeper.on_ready = self._on_ready
         self._error: CapstanError | None = None
@@ -135,7 +137,9 @@ class Supervisor:
     def _finish(self, status: int, *, came_up: bool) -> None:
         keeper, record, config = self._keeper, self._record, self._config
         record.starting = False
+        records.step("supervisor: ended")
         keeper.enter(State.EXITED)
+        records.step("supervisor: recorded")
         keeper.tell("die", status=status, reason=record.reason)
         if self._error is not None and came_up:
             self._note(record.reason + (" (removed: --rm)" if config.auto_remove else ""))
@@ -159,6 +163,7 @@ def main(argv: list[str]) -> None:
     start: dict[str, Any] = json.loads(sys.stdin.buffer.readline())
     if os.fork():
         os._exit(0)
+    records.step("supervisor: forked")
     for fd in (lock, report):
         os.set_inheritable(fd, False)
     _settle(folder)
