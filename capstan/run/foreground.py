@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from capstan.errors import CapstanError
 from capstan.run.keeper import Keeper
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ class ForegroundKeeper(Keeper):
             instances = Instances(self._root)
             self._inner = self._stack.enter_context(instances.foreground(self._request))
             self._inner.launched(machine, pid)
-        except OSError as err:
+        except (OSError, CapstanError) as err:
+            if isinstance(err, CapstanError) and self._request.name is not None:
+                raise
             self._say(f"this run is not listed by `capstan ps`: {err}")
 
     def ready(self) -> None:

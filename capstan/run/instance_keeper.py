@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,7 @@ class InstanceKeeper(Keeper):
         self.was_ready = False
         self.on_ready: Callable[[], None] = lambda: None
         self.status: int | None = None
+        self._unsaved = False
         self._places, self._folder, self._config = places, folder, config
         self.record = record
         self._log = log
@@ -116,6 +118,8 @@ class InstanceKeeper(Keeper):
 
     def serve(self, ready: Mapping[int, int]) -> None:
         """Answer requests."""
+        if self._unsaved:
+            self.save()
         self._server.serve(ready)
 
     # --- what the owner calls ---
@@ -126,8 +130,17 @@ class InstanceKeeper(Keeper):
         self.save()
 
     def save(self) -> None:
-        """The record, on disk; what lives no longer than this process need not be synced."""
-        self._folder.save(self.record, synced=not self._config.foreground)
+        """The record, on disk; what lives no longer than this process need not be synced.
+
+        A full disk does not end what runs: it is tried again with the next event.
+        """
+        try:
+            self._folder.save(self.record, synced=not self._config.foreground)
+        except OSError as err:
+            self._unsaved = True
+            print(f"{self._folder.path}: state not saved: {err}", file=sys.stderr, flush=True)
+        else:
+            self._unsaved = False
 
     def tell(self, action: str, **details: object) -> None:
         """Report an event."""

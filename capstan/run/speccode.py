@@ -13,13 +13,13 @@ from pathlib import Path
 from signal import Signals
 
 from capstan.errors import MachineError
-from capstan.run.lan import Lan
+from capstan.run.lan import Lan, Segment
 from capstan.run.net import Forward, NetKind, NetSpec
 from capstan.run.spec import Accel, MachineType, RunSpec
 
 KINDS: dict[str, type] = {
     kind.__name__: kind
-    for kind in (RunSpec, NetSpec, Forward, NetKind, Lan, Accel, MachineType, Signals)
+    for kind in (RunSpec, NetSpec, Forward, NetKind, Lan, Segment, Accel, MachineType, Signals)
 }
 
 

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from capstan.errors import CapstanError, MachineError
+from capstan.errors import CapstanError
 from capstan.run import logs, procinfo, records, restart, speccode
 from capstan.run.hostcaps import HostCaps, KvmKind
 from capstan.run.instance_keeper import InstanceKeeper
@@ -132,7 +132,8 @@ class Supervisor:
             self._report = -1
 
     def _note(self, text: str) -> None:
-        self._places.note(f"{self._places.name_of(self._config.id)}: {text}")
+        with contextlib.suppress(OSError):
+            self._places.note(f"{self._places.name_of(self._config.id)}: {text}")
 
     def _finish(self, status: int, *, came_up: bool) -> None:
         keeper, record, config = self._keeper, self._record, self._config
@@ -170,8 +171,11 @@ def main(argv: list[str]) -> None:
     host = HostCaps(Path(start["qemu"]), tuple(start["version"]), KvmKind(start["kvm"]))
     try:
         Supervisor(folder, lock, report, host, Accel(start["accel"])).run()
-    except MachineError as err:
-        os.write(report, json.dumps({"failed": err.message, "hint": err.hint}).encode() + b"\n")
+    except (CapstanError, OSError) as err:
+        text = err.message if isinstance(err, CapstanError) else str(err)
+        hint = err.hint if isinstance(err, CapstanError) else None
+        with contextlib.suppress(OSError):  # it was told already
+            os.write(report, json.dumps({"failed": text, "hint": hint}).encode() + b"\n")
         raise
 
 

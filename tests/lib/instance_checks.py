@@ -164,8 +164,7 @@ def one_line(host: Host, about: str, *, least: int = 1) -> int:
 
 def works_again(host: Host, name: str, about: str) -> None:
     """Whatever is left of it can be removed, and the name be used."""
-    if name in host.rows():
-        host.run("rm", "-f", name)
+    host.call("rm", "-f", name)
     port = free_ports(1)[0]
     done = serve(host, name, port)
     expect(done.status == 0, f"{about}: cannot start again: {done.err}")
@@ -192,7 +191,8 @@ def kill_owner(host: Host, state: str) -> int:
     if state == "paused":
         host.run("pause", name)
     if state == "stopping":
-        stopper = subprocess.Popen(host.line("stop", "-t", "60", name), env=host.env)
+        line = host.line("stop", "-t", "60", name)
+        stopper = subprocess.Popen(line, env=host.env, stdout=subprocess.DEVNULL)
     record = until(
         lambda: (r := host.record(folder))["state"] == state and r, f"{about}: state", 20
     )
@@ -409,7 +409,8 @@ def control(host: Host, *, long: bool, count: int) -> Iterator[str]:
     port = free_ports(1)[0]
     expect(serve(host, "one", port).status == 0, "server")
     refused = serve(host, "two", port)
-    expect(refused.status == 125 and "cannot be used" in refused.err, f"port: {refused.err}")
+    told = f"port 127.0.0.1:{port}/tcp of the host cannot be used" in refused.err
+    expect(refused.status == 125 and told and "instance one" in refused.err, refused.err)
     host.run("rm", "two")
     expect(serve(host, "one", port).status == 125, "a name twice")
     host.run("pause", "one")
@@ -421,6 +422,7 @@ def control(host: Host, *, long: bool, count: int) -> Iterator[str]:
     expect("instance" in host.run("top", "uno"), "top")
     usage = json.loads(host.run("stats", "--no-stream", "--format", "json", "uno"))[0]
     expect(usage["pss"] > 1 << 20 and usage["limit"] == 64 << 20, f"stats {usage}")
+    host.run("pause", "uno")
     host.run("stop", "uno")
     expect(host.rows()["uno"]["exit_code"] == 143, "stop: 143")
     host.run("run", "-d", "--name", "deaf", "instance", "deaf")

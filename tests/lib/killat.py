@@ -29,12 +29,12 @@ def kill_at(point: str) -> None:
 
 if __name__ == "__main__":
     from capstan.cli.main import main  # not in a supervisor: it has no site-packages
-    from capstan.run import instances
+    from capstan.run import instance
 
     words = sys.argv[1:]
     if words[0] == "--supervisor":
         folder = os.fspath(Path(__file__).resolve().parent)
-        instances.MAIN = instances.MAIN.replace(
+        instance.MAIN = instance.MAIN.replace(
             "import main;",
             f"import main; sys.path.insert(0, {folder!r}); "
             f"import killat; killat.kill_at({words[1]!r});",
