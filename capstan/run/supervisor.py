@@ -149,12 +149,12 @@ class Supervisor:
             name = self._places.name_of(config.id)
             self._places.erase(self._folder)
             keeper.tell("destroy", was=name)
+        os.close(self._lock)  # whoever hears of the end may start or remove it
         if self._error is not None:
             self._tell_starter(
                 failed=self._error.message, hint=self._error.hint, status=self._error.exit_code
             )
         self._tell_starter(failed=f"it ended with status {status}", status=status)
-        os.close(self._lock)
         keeper.release(status, record.reason)
 
 
