@@ -265,7 +265,7 @@ TABLE: tuple[Setting, ...] = (
         "trust",
         "CAPSTAN_TRUST",
         None,
-        "what must be signed, by which public key: HOST[/NAMESPACE]=FILE,...",
+        "what must be signed, by which public key: HOST[/NAMESPACE]=FILE[:FILE],...",
         kind=MAP,
     ),
     Setting(

@@ -63,8 +63,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "system": ("capstan.cli.system_cmds:system", "Show, clean and check the local store."),
     "pull": ("capstan.cli.repo_cmds:pull", "Bring images from a registry into the local store."),
     "push": ("capstan.cli.repo_cmds:push", "Put an image into a registry."),
+    "search": ("capstan.cli.repo_cmds:search", "List the images of a registry's index."),
     "login": ("capstan.cli.repo_cmds:login", "Keep name and password for a registry."),
     "logout": ("capstan.cli.repo_cmds:logout", "Forget name and password for a registry."),
+    "key": ("capstan.cli.key_cmds:key", "Make keys that images are signed with."),
     "sdk": ("capstan.cli.sdk_cmd:sdk", "Show how to compile with libcapstan."),
     "syscalls": (
         "capstan.cli.syscalls_cmd:syscalls",
@@ -84,7 +86,7 @@ SECTIONS = {
         "run create ps logs attach start stop restart kill pause unpause wait rm rename port top "
         "stats events where"
     ),
-    "Registry": "pull push search login logout",
+    "Registry": "pull push search login logout key",
     "Several together": "compose",
     "This machine": "system config doctor syscalls sdk completion version help",
     "Names of the first Capstan": "instances info delete",

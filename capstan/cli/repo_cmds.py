@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -11,23 +13,31 @@ import click
 from capstan import ref, ui
 from capstan.cli import reach as settings
 from capstan.cli.options import quiet_option
+from capstan.cli.render import format_option, plain, show
 from capstan.errors import UsageError
 from capstan.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-NOT_ASKED = "\0"
+SIGN_HELP = "Sign it with this private key (cosign.key; password: COSIGN_PASSWORD)."
+VERIFY_HELP = "Refuse an image that KEY (default: the keys of the setting trust) did not sign."
 
 
 @click.command()
 @click.option("--annotation", multiple=True, metavar="KEY=VALUE", help="Add an annotation.")
+@click.option("--sign", "key", type=click.Path(path_type=Path), metavar="KEY", help=SIGN_HELP)
+@click.option("--index", is_flag=True, help="Write the image into the registry's index, too.")
+@click.option("--description", default="", metavar="TEXT", help="What the index says about it.")
 @settings.tls_option
 @quiet_option
 @click.argument("image")
 @click.argument("destination", required=False)
 def push(
     annotation: Sequence[str],
+    key: Path | None,
+    index: bool,
+    description: str,
     tls_verify: bool,
     quiet: bool,
     image: str,
@@ -38,18 +48,17 @@ def push(
     A name without a host goes to the configured registry. Only what the registry does not have is
     sent. The digest of the manifest is printed on stdout.
     """
-    from capstan.build.zfs.extents import file_extents
+    from capstan.cli import publish
     from capstan.repo.names import locate
-    from capstan.repo.push import PushRequest
-    from capstan.repo.push import push as service
 
-    reach, store = settings.reach(tls_verify), Store()
-    stored = store.open(image)
+    reach, stored = settings.reach(tls_verify), Store().open(image)
     place = locate(ref.parse(destination or str(stored.ref or image)), reach)
     notes = dict(_pair(text) for text in annotation)
-    with ui.progress(f"Pushing {image}", quiet=quiet) as bar:
-        files = file_extents(stored.disk)
-        done = service(PushRequest(stored, files, place, reach, notes), store, bar)
+    if description:
+        notes.setdefault(publish.DESCRIPTION, description)
+    done = publish.push_image(stored, place, reach, notes, key, quiet=quiet)
+    if index:
+        publish.add_to_index(stored, place, done, reach, description)
     if not quiet:
         sent = ui.size(done.bytes_sent)
         ui.say(f"{place}: {ui.size(done.bytes_all)}, of which {sent} were sent")
@@ -57,10 +66,11 @@ def push(
 
 
 @click.command()
+@click.option("--verify", is_flag=False, flag_value="", metavar="[KEY]", help=VERIFY_HELP)
 @settings.tls_option
 @quiet_option
 @click.argument("names", metavar="IMAGE...", nargs=-1, required=True)
-def pull(tls_verify: bool, quiet: bool, names: tuple[str, ...]) -> None:
+def pull(verify: str | None, tls_verify: bool, quiet: bool, names: tuple[str, ...]) -> None:
     """Bring images from a registry into the local store.
 
     A name without a host is looked for in the configured registry. What the store has of an image
@@ -70,13 +80,28 @@ def pull(tls_verify: bool, quiet: bool, names: tuple[str, ...]) -> None:
     from capstan.cli.resolve import pull_image
 
     reach = settings.reach(tls_verify)
+    keys = None if verify is None else [Path(verify)] if verify else []
     for name in names:
-        done = pull_image(ref.parse(name), reach, quiet=quiet)
+        done = pull_image(ref.parse(name), reach, keys, quiet=quiet)
         if not quiet:
             got = ui.size(done.bytes_received)
             ui.say(f"{name}: {ui.size(done.bytes_all)}, of which {got} were received")
             ui.say(f"digest: {done.digest}")
         click.echo(str(done.image.ref))
+
+
+@click.command()
+@click.option("--registry", metavar="HOST[/NAMESPACE]", help="Look there.")
+@format_option
+@settings.tls_option
+@click.argument("text", default="")
+def search(registry: str | None, layout: str, tls_verify: bool, text: str) -> None:
+    """List the images of a registry's index whose name or description has all words of TEXT."""
+    from capstan.repo import index
+
+    found = index.search(index.read(settings.reach(tls_verify), registry), text)
+    rows = [dataclasses.asdict(entry) for entry in found]
+    show(rows, ("name", "tag", "version", "size", "description"), layout, cell=_cell)
 
 
 @click.command()
@@ -119,6 +144,12 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals or not key:
         raise UsageError(f"--annotation {text!r} is not KEY=VALUE")
     return key, value
+
+
+def _cell(key: str, value: object) -> str:
+    if key == "size":
+        return ui.size(value) if isinstance(value, int) and value else ""
+    return plain(value)
 
 
 def _host(host: str | None, registry: str | None) -> str:

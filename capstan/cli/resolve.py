@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from capstan import ref, ui
+from capstan import ref, settings, ui
 from capstan.errors import ImageError, UsageError
 from capstan.store import Store, StoredImage
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from capstan.ref import ImageRef
     from capstan.repo.names import Reach
     from capstan.repo.pull import Pulled
+    from capstan.repo.registry import Repository
 
 POLICIES = ("missing", "always", "never")
 
@@ -73,11 +74,30 @@ def resolve_target(
     return resolve(target, policy)
 
 
-def pull_image(name: ImageRef, how: Reach, *, quiet: bool = False) -> Pulled:
-    """Pull an image; a progress bar is shown on a terminal."""
+def pull_image(
+    name: ImageRef, how: Reach, keys: Sequence[Path] | None = None, *, quiet: bool = False
+) -> Pulled:
+    """Pull an image; a progress bar is shown on a terminal.
+
+    It has to be signed when the setting trust says so, or when there are `keys` (empty: those of
+    the setting).
+    """
     from capstan.repo.names import locate
     from capstan.repo.pull import PullRequest, pull
 
     place = locate(name, how)
+    verify = _verifier(settings.get("trust"), keys)
     with ui.progress(f"Pulling {name}", quiet=quiet) as bar:
-        return pull(PullRequest(place, name, how), Store(), bar)
+        return pull(PullRequest(place, name, how, verify), Store(), bar)
+
+
+def _verifier(
+    policy: str | None, keys: Sequence[Path] | None
+) -> Callable[[Repository, str], None] | None:
+    """What refuses a manifest that is not signed as it must be."""
+    if policy is None and keys is None:
+        return None
+    from capstan.repo import sign
+
+    rules = sign.parse_policy(policy or "")
+    return lambda source, digest: sign.check(source, digest, rules, keys)
