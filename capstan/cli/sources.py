@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from capstan.errors import CapstanError, UsageError
+from capstan.errors import UsageError
 
 if TYPE_CHECKING:
     from capstan.build.collect import BuildOptions
@@ -105,16 +104,12 @@ def _scratch() -> contextlib.AbstractContextManager[Path]:
 @contextlib.contextmanager
 def _fetched(source: Source) -> Iterator[Source]:
     """A container image of a registry, fetched into a layout."""
-    from capstan import ref
+    from capstan import ref, ui
     from capstan.build.sources import container
+    from capstan.cli.reach import reach
+    from capstan.repo.fetch import fetch_oci
 
-    try:
-        fetch = importlib.import_module("capstan.repo.fetch")
-    except ModuleNotFoundError as err:
-        raise CapstanError(
-            f"{source}: this capstan cannot fetch from registries",
-            hint=f"`skopeo copy {source} oci:DIR`, then name oci:DIR",
-        ) from err
     with _scratch() as folder:
-        layout: Path = fetch.fetch_oci(ref.parse(source.place), folder / "layout")
+        with ui.progress(f"Loading {source}") as bar:
+            layout = fetch_oci(ref.parse(source.place), folder / "layout", reach(), progress=bar)
         yield container.Source(container.Transport.OCI, str(layout), name=source.name)
