@@ -67,6 +67,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "login": ("capstan.cli.repo_cmds:login", "Keep name and password for a registry."),
     "logout": ("capstan.cli.repo_cmds:logout", "Forget name and password for a registry."),
     "key": ("capstan.cli.key_cmds:key", "Make keys that images are signed with."),
+    "compose": (
+        "capstan.cli.compose_cmds:compose",
+        "Run several machines from a Compose file.",
+    ),
     "sdk": ("capstan.cli.sdk_cmd:sdk", "Show how to compile with libcapstan."),
     "syscalls": (
         "capstan.cli.syscalls_cmd:syscalls",

@@ -5,7 +5,8 @@
     merge        several files into one, `extends`       model        what a file says, checked
     read         nodes -> model                          project      files -> model
     plan         model -> networks, addresses, names     state        what is kept of a project
-    health       is a service ready?                     engine       up, down, ...
+    health, wire is a service ready?                     members      its instances
+    engine       up, down, ...                           logs         what they write
 
 Above: cli/. Below: build/, run/, repo/ and the core. Nothing here prints or imports click.
 """

@@ -53,6 +53,13 @@ def describe(health: Health) -> str:
     )
 
 
+def parse(text: str) -> Health:
+    """The check that `describe` wrote."""
+    kind, _, rest = text.partition("://:")
+    port, slash, path = rest.partition("/")
+    return Health(Probe(kind), int(port), slash + path or "/")
+
+
 def check(target: Target, health: Health, timeout: float | None = None) -> str | None:
     """None if the service is ready, else what is wrong.
 

@@ -124,7 +124,11 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """All of it. `warnings` name what the file asks for and this version does not give."""
+    """All of it.
+
+    `warnings` name what the file asks for and this version does not give; `inactive` are the
+    services of profiles that are not wanted.
+    """
 
     name: str
     folder: Path
@@ -133,3 +137,4 @@ class Project:
     networks: dict[str, Network]
     volumes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    inactive: tuple[str, ...] = ()

@@ -54,7 +54,9 @@ def load(request: Request) -> Project:
     wanted = request.profiles or tuple(
         p for p in environ.get("COMPOSE_PROFILES", "").split(",") if p
     )
-    return replace(project, services=with_profiles(project.services, wanted))
+    active = with_profiles(project.services, wanted)
+    inactive = tuple(name for name in project.services if name not in active)
+    return replace(project, services=active, inactive=inactive)
 
 
 def _listed(environ: Mapping[str, str]) -> tuple[Path, ...]:
