@@ -32,7 +32,19 @@ class ServiceImages:
         self._quiet = quiet
 
     def find(self, project: Project, service: Service) -> StoredImage:
-        """The image of a service.
+        """The image of a service, with its files of the host in it.
+
+        Raises:
+            CapstanError: it is neither here nor to be made or had.
+        """
+        from capstan.compose.mounts import with_mounts
+        from capstan.compose.state import Keeper
+
+        image = self._bare(project, service)
+        return with_mounts(image, service, Keeper(Store().root, project.name).path, _warn)
+
+    def _bare(self, project: Project, service: Service) -> StoredImage:
+        """The image that `image:` or `build:` mean.
 
         Raises:
             CapstanError: it is neither here nor to be made or had.

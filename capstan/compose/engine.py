@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from capstan.compose import health, members, plan
 from capstan.compose.members import Member
-from capstan.compose.model import Condition, Health, Port, Project, Service
+from capstan.compose.model import Condition, Port, Project, Service
 from capstan.compose.project import order, select
 from capstan.compose.state import Keeper, State, allocate, new_segments
 from capstan.errors import MachineError, TimeoutExpired
@@ -273,7 +273,9 @@ class _Up:
         budget = check.start_period + check.retries * check.interval
         end = begin + (budget if timeout is None else timeout)
         target = self._target(name)
-        while (wrong := _ask(target, check, end)) is not None:
+        # A machine that is booting does not answer: ask again rather than wait.
+        patience = min(1.0, check.timeout)
+        while (wrong := health.check(target, check, patience)) is not None:
             _demand_running(instance)
             if time.monotonic() >= end:
                 raise TimeoutExpired(
@@ -288,11 +290,6 @@ class _Up:
     def _target(self, name: str) -> health.Target:
         net = self._state.networks[self._project.services[name].networks[0].network]
         return health.Target(net.segment, net.ip(name))
-
-
-def _ask(target: health.Target, check: Health, end: float) -> str | None:
-    # A machine that is booting does not answer; the next frame a moment later is.
-    return health.check(target, check, timeout=min(1.0, check.timeout, end - time.monotonic()))
 
 
 def _demand_running(instance: Instance) -> None:

@@ -75,6 +75,14 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True)
+class Mount:
+    """A file or directory of the host, copied into the machine's image."""
+
+    source: Path
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
 class Attachment:
     """A service's place in one network."""
 
@@ -95,6 +103,7 @@ class Service:
     environment: dict[str, str] = field(default_factory=dict)
     workdir: str | None = None
     ports: tuple[Port, ...] = ()
+    mounts: tuple[Mount, ...] = ()
     networks: tuple[Attachment, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
     outside: bool = True

@@ -20,6 +20,7 @@ from capstan.compose.model import (
     Build,
     Condition,
     Dependency,
+    Mount,
     Network,
     Service,
 )
@@ -329,32 +330,52 @@ def _one(node: Node, _context: Context) -> dict[str, Any]:
 
 
 def _volumes(node: Node, context: Context) -> dict[str, Any]:
-    """There are none yet: what needs one is refused, what only would be kept is warned about."""
+    """What is of the host is copied; there are no volumes yet, which is warned about."""
+    mounts = []
     for item in node.items("a list of volumes"):
-        source, target, kind = _volume(item)
+        source, target, kind, is_read_only = _volume(item)
+        if not target.startswith("/") or ".." in target.split("/") or target == "/":
+            raise item.complain(f"{target!r} is not an absolute path in the machine")
         if kind == "bind":
-            raise item.complain(
-                f"{source}: no directories of the host in this version",
-                hint=f"put the files into the image: `files: {{{target}: ...}}` of a Capstanfile",
-            )
-        if kind != "tmpfs":
+            mounts.append(_mount(item, source, target, context))
+            if not is_read_only:
+                context.warn(item, f"{source} is copied: what is written to {target} stays inside")
+        elif kind != "tmpfs":
             what = source or "the volume"
             context.warn(item, f"{what}: no volumes in this version: {target} is lost at the end")
-    return {}
+    return {"mounts": tuple(mounts)}
 
 
-def _volume(node: Node) -> tuple[str, str, str]:
+def _mount(node: Node, source: str, target: str, context: Context) -> Mount:
+    path = context.folder / Path(source).expanduser()
+    if not path.is_file() and not path.is_dir():
+        raise node.complain(
+            f"{source} is not a file or directory of the host",
+            hint="sockets and devices of the host cannot be shared with a machine"
+            if path.exists()
+            else "create it, or leave the line out",
+        )
+    return Mount(path, target)
+
+
+def _volume(node: Node) -> tuple[str, str, str, bool]:
+    """Source, target, kind, and whether it is read-only."""
     if isinstance(node.value, dict):
+        known = {"type", "source", "target", "read_only", "bind", "volume", "tmpfs", "consistency"}
+        if wrong := set(node.value) - known:
+            raise node.value[min(wrong)].complain("unknown key", hint=", ".join(sorted(known)))
         texts = {k: str(v.value) for k, v in node.value.items() if isinstance(v.value, str)}
-        if "type" not in texts or "target" not in texts:
-            raise node.error("type, source and target")
-        return texts.get("source", ""), texts["target"], texts["type"]
+        if "target" not in texts or texts.get("type") not in ("bind", "volume", "tmpfs"):
+            raise node.error("type (bind, volume or tmpfs), source and target")
+        is_read_only = "read_only" in node.value and node.value["read_only"].flag()
+        return texts.get("source", ""), texts["target"], texts["type"], is_read_only
     text = node.text("SOURCE:TARGET")
     source, colon, rest = text.partition(":")
     if not colon:
-        return "", text, "volume"
+        return "", text, "volume", False
+    target, _, flags = rest.partition(":")
     is_path = source.startswith((".", "/", "~"))
-    return source, rest.split(":")[0], "bind" if is_path else "volume"
+    return source, target, "bind" if is_path else "volume", "ro" in flags.split(",")
 
 
 def _extra_hosts(node: Node) -> tuple[str, ...]:

@@ -45,6 +45,7 @@ def _service(service: Service) -> object:
         "environment": dict(service.environment),
         "working_dir": service.workdir,
         "ports": [_port(port) for port in service.ports],
+        "volumes": [f"{m.source.resolve()}:{m.target}:ro" for m in service.mounts],
         "links": [f"{name}:{alias}" for name, alias in service.links],
         "dns": list(service.dns),
         "extra_hosts": list(service.extra_hosts),

@@ -15,6 +15,7 @@ import fcntl
 import ipaddress
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -148,7 +149,10 @@ class Keeper:
     def forget(self) -> None:
         """Remove what is kept; the directory goes at the end of `locked`."""
         for path in self.path.glob(f"{fs.TEMP_PREFIX}*"):  # of a killed writer
-            path.unlink(missing_ok=True)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
         (self.path / FILE).unlink(missing_ok=True)
 
     def taken(self) -> set[Segment]:

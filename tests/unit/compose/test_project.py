@@ -105,7 +105,10 @@ volumes: {data: }
         (service("ports: [0]"), "services.a.ports: port"),
         (service("ports: ['[::1]:80:80']"), "services.a.ports: port"),
         (service("ports: [{published: 80}]"), "target is missing"),
-        (service("volumes: ['./x:/y']"), "services.a.volumes: ./x: no directories of the host"),
+        (service("volumes: ['./x:/y']"), "services.a.volumes: ./x is not a file or directory"),
+        (service("volumes: ['/dev/null:/y']"), "services.a.volumes: /dev/null is not a file"),
+        (service("volumes: ['x:y']"), "'y' is not an absolute path"),
+        (service("volumes: [{type: bind, src: x, target: /y}]"), "volumes.src: unknown key"),
         (service("devices: [/dev/kvm]"), "services.a.devices: not supported"),
         (service("secrets: [a]"), "services.a.secrets: not supported"),
         (service("network_mode: host"), "services.a.network_mode: host: not supported"),
@@ -181,16 +184,18 @@ def test_our_own_check_comes_first(tmp_path: Path) -> None:
 
 
 def test_what_is_not_given_is_warned_about(tmp_path: Path) -> None:
-    text = "volumes: [data:/d, /anon]\ncpus: 1.5\ncap_add: [X]\nprivileged: true\nuser: '0'"
+    mounts = "volumes: [data:/d, /anon, './c0.yaml:/x:ro', './c0.yaml:/y']"
+    text = f"{mounts}\ncpus: 1.5\ncap_add: [X]\nuser: '0'"
     warnings = "\n".join(load(tmp_path, service(text)).warnings)
     for part in (
         "c0.yaml:4: services.a.volumes: data: no volumes",
         "c0.yaml:4: services.a.volumes: the volume: no volumes",
+        "services.a.volumes: ./c0.yaml is copied: what is written to /y",
         "c0.yaml:5: services.a.cpus: a machine has whole CPUs: 2",
         "c0.yaml:6: services.a.cap_add:",
     ):
         assert part in warnings
-    assert "user" not in warnings
+    assert "user" not in warnings and "/x" not in warnings
 
 
 def test_variables_and_their_files(tmp_path: Path) -> None:
