@@ -36,6 +36,7 @@ from typing import Any
 TOP = Path(__file__).resolve().parents[2]
 CATALOG = TOP / "catalog"
 READY = 30.0
+EARLY = 5.0
 RUN = 60.0
 KEYS = {"about", "packages", "args", "stdin", "stdout", "status", "ask"}
 ASK_KEYS = {"port", "send", "hex", "http", "udp", "expect"}
@@ -192,13 +193,14 @@ def free_port() -> int:
 def answer_to(ask: dict[str, Any], port: int, server: subprocess.Popen[bytes]) -> None:
     """Ask again and again until the answer is right or the time is over."""
     end = time.monotonic() + READY
-    said, patience = b"", 0.25
+    early = end - READY + EARLY
+    said = b""
     while time.monotonic() < end:
         if server.poll() is not None:
             assert server.stdout is not None
             raise Failed(f"it ended ({server.returncode}): {last(server.stdout.read())}")
-        said = converse(ask, port, patience) or said
-        patience = min(2 * patience, 4.0)  # before the guest listens, QEMU takes connections
+        # Before the guest listens QEMU takes connections that nobody answers.
+        said = converse(ask, port, 0.3 if time.monotonic() < early else 3.0) or said
         if re.search(ask["expect"].encode("latin-1"), said, re.DOTALL):
             return
         time.sleep(0.05)
