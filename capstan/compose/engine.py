@@ -20,7 +20,7 @@ from capstan.compose.model import Condition, Port, Project, Service
 from capstan.compose.project import order, select
 from capstan.compose.state import Keeper, State, allocate, new_segments
 from capstan.errors import MachineError, TimeoutExpired
-from capstan.run import spec
+from capstan.run import restart, spec
 from capstan.run.instances import Instance, Instances
 from capstan.run.request import InstanceRequest
 
@@ -229,7 +229,7 @@ class _Up:
             image.digest,
             plan.instance_name(self._project.name, service),
             labels,
-            service.restart,
+            restart.parse(service.restart),
         )
         instance = self._engine.instances.create(request)
         self._members[service.name] = Member(service.name, instance, labels)

@@ -277,6 +277,16 @@ def random_layers(seed: int, count: int = 4, entries: int = 60) -> list[bytes]:
     return layers
 
 
+def _whiteout(
+    path: str, kind: str, owner: dict[str, int], when: dict[str, int]
+) -> list[ocimaker.Member]:
+    """What takes `path` away, or what lies in it."""
+    if kind == "opaque":
+        return [folder(path, **owner, **when), member(f"{path}/.wh..wh..opq", **when)]
+    parent, _, name = path.rpartition("/")
+    return [member(f"{parent}/.wh.{name}".lstrip("/"), **when)]
+
+
 def _random_entry(
     rng: random.Random,
     path: str,
@@ -289,18 +299,11 @@ def _random_entry(
     below = [p for p in known if p.startswith(f"{path}/")]
     kind = rng.choice(["f", "f", "d", "l", "h", "gone", "opaque", "p", "c"])
     if kind in ("gone", "opaque"):
-        if path not in known or (kind == "opaque" and known[path] != "d"):
-            return
-        parent, _, name = path.rpartition("/")
-        hidden = f"{path}/.wh..wh..opq" if kind == "opaque" else f"{parent}/.wh.{name}".lstrip("/")
-        if kind == "opaque":
-            members.append(folder(path, **owner, **when))
-        else:
-            known.pop(path)
-        members.append(member(hidden, **when))
-        touched.add(path)
-        for gone in below:
-            known.pop(gone)
+        if path in known and (kind == "gone" or known[path] == "d"):
+            members += _whiteout(path, kind, owner, when)
+            touched.add(path)
+            for gone in below + ([path] if kind == "gone" else []):
+                known.pop(gone)
         return
     if kind == "h":
         files = [p for p, what in known.items() if what == "f" and not p.startswith(f"{path}/")]
