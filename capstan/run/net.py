@@ -29,6 +29,7 @@ INTERFACES = Path("/sys/class/net")
 MAX_LIST = 4  # addresses, gateways, name servers the guest takes
 MAX_FORWARDS = 4096
 MAX_INTERFACE_NAME = 15
+USER_IP6, USER_ROUTER6 = "fec0::15/64", "fec0::2"  # QEMU's own choice
 
 
 class NetKind(Enum):
@@ -294,8 +295,8 @@ def _user(common: _Common, forwards: tuple[Forward, ...]) -> NetSpec:
     free = user_hosts(own)
     return NetSpec(
         kind=NetKind.USER,
-        ip=(str(own),),
-        gateway=(free[0],),
+        ip=(str(own), USER_IP6),
+        gateway=(free[0], USER_ROUTER6),
         dns=common.dns or (free[1],),
         forwards=forwards,
         mac=common.mac,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from capstan.errors import MachineError
 from capstan.run.lan import LOCAL
-from capstan.run.net import NetKind, user_hosts
+from capstan.run.net import USER_IP6, USER_ROUTER6, NetKind, user_hosts
 from capstan.run.spec import Accel, MachineType
 
 if TYPE_CHECKING:
@@ -114,7 +114,8 @@ def _netdev(net: NetSpec, taps: tuple[int, ...]) -> str:
         return f"tap,id=net0,fd{'s' * (len(taps) > 1)}={':'.join(str(fd) for fd in taps)}"
     own = ipaddress.IPv4Interface(net.ip[0])
     router, server = user_hosts(own)
-    line = f"user,id=net0,ipv6=off,net={own.network},host={router},dns={server}"
+    line = f"user,id=net0,net={own.network},host={router},dns={server}"
+    line += f",ipv6-net={ipaddress.ip_interface(USER_IP6).network},ipv6-host={USER_ROUTER6}"
     for f in net.forwards:
         line += f",hostfwd={f.protocol}:{f.address}:{f.host}-{own.ip}:{f.guest}"
     return line

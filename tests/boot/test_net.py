@@ -99,6 +99,26 @@ def test_published_ports(server: Path, accel: object, machine: str) -> None:
         stop(where)
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl (apt-get install curl)")
+@MACHINES
+def test_user_network_reaches_ipv6(machine: str) -> None:
+    """The host's loopback is the router's address in the guest."""
+    curl = shutil.which("curl")
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
+        server.settimeout(DEADLINE)
+        url = f"http://[fec0::2]:{server.getsockname()[1]}/"
+        line = [sys.executable, "-m", "capstan", "run", f"--machine={machine}", "--timeout=60"]
+        child = subprocess.Popen(
+            [*line, "--net=user", f"{curl}", "-s", url], stdout=subprocess.PIPE
+        )
+        peer = server.accept()[0]
+        with peer:
+            assert peer.recv(1000).startswith(b"GET / ")
+            peer.sendall(b"HTTP/1.0 200 OK\r\n\r\nover six\n")
+        assert child.communicate(timeout=DEADLINE)[0] == b"over six\n"
+        assert child.returncode == 0
+
+
 @has_tap
 @pytest.mark.net
 @MACHINES

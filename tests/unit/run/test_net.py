@@ -76,7 +76,8 @@ def test_bad_publish(text: str, word: str) -> None:
 def test_user_network() -> None:
     spec = planned("7000:70", publish=("8080:80",))
     assert spec.kind is NetKind.USER
-    assert (spec.ip, spec.gateway, spec.dns) == (("10.0.2.15/24",), ("10.0.2.2",), ("10.0.2.3",))
+    assert (spec.ip, spec.gateway) == (("10.0.2.15/24", "fec0::15/64"), ("10.0.2.2", "fec0::2"))
+    assert spec.dns == ("10.0.2.3",)
     assert spec.forwards == (Forward("tcp", "0.0.0.0", 8080, 80),)
 
 
@@ -89,7 +90,7 @@ def test_ports_of_the_image_are_published_when_asked() -> None:
 def test_qemu_is_not_at_the_guests_address(own: str) -> None:
     spec = planned(net="user", ip=(own,))
     inside = ipaddress.IPv4Interface(own).network
-    others = {*spec.gateway, *spec.dns}
+    others = {spec.gateway[0], *spec.dns}
     assert len(others) == 2 and own.split("/", maxsplit=1)[0] not in others
     assert all(ipaddress.IPv4Address(a) in inside for a in others)
 
@@ -146,7 +147,8 @@ def test_refused_with_a_reason(options: dict[str, object]) -> None:
 
 
 USER = """\
--netdev user,id=net0,ipv6=off,net=10.0.2.0/24,host=10.0.2.2,dns=10.0.2.3,\
+-netdev user,id=net0,net=10.0.2.0/24,host=10.0.2.2,dns=10.0.2.3,\
+ipv6-net=fec0::/64,ipv6-host=fec0::2,\
 hostfwd=tcp:0.0.0.0:8080-10.0.2.15:80,hostfwd=udp:127.0.0.1:5353-10.0.2.15:53
 -device virtio-net-{0}
 -object filter-dump,id=pcap,netdev=net0,file=/d/a,,b.pcap"""
