@@ -229,7 +229,10 @@ class Store:
         return Removed(tuple(doomed), None if users else digest)
 
     def prune(self, *, named: bool) -> Sequence[Removed]:
-        """Remove all images without a name, with `named` also the others; held ones stay."""
+        """Remove all images without a name, with `named` also the others; held ones stay.
+
+        Kernels of no image go as well.
+        """
         removed = []
         with self._locked():
             known = self.all_names()
@@ -243,8 +246,20 @@ class Store:
                 self._discard(self.objects / digest)
                 self._discard(self.unpacked / digest)
                 removed.append(Removed(tuple(names), digest))
+            for path in self.unused_kernels():
+                fs.unlink(path)
         self._clean()
         return removed
+
+    def unused_kernels(self) -> Sequence[Path]:
+        """The kernels of no image; none if an image cannot be read."""
+        used = set()
+        for digest in self.digests():
+            try:
+                used.add(read_manifest(self.objects / digest / DISK).kernel.sha256)
+            except ImageError:
+                return ()
+        return [path for path in self.kernels.glob("*.elf") if path.stem not in used]
 
     # --- keeping -------------------------------------------------------------------------------
 

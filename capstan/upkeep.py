@@ -18,7 +18,14 @@ from capstan.store import DISK, MANIFEST, Removed, Store
 
 LINK_CACHE_MAX = 1 << 30
 FACTS_MAX = 64 << 20
-FACTS = "facts"  # what `capstan check` knows of files
+FACTS = "facts"
+FOLDERS = {
+    "unpacked bases": "unpacked",
+    "container layers": "sources",
+    "downloads": "downloads",
+    "check cache": FACTS,
+}
+"""What can be made or fetched again: kind -> folder of the store."""
 INDEX_MAX = 20_000
 
 
@@ -70,18 +77,13 @@ def usage(store: Store) -> Sequence[Usage]:
     names = store.all_names()
     digests = store.digests()
     linked = list(_entries(store.link_cache / "objects"))
-    kernels, unused = list(_entries(store.kernels)), _unused_kernels(store)
-    facts = list(_entries(store.root / FACTS))
-    known = sum(map(disk_usage, facts))
-    unpacked = list(_entries(store.unpacked))
-    bases = sum(map(disk_usage, unpacked))
+    kernels, unused = list(_entries(store.kernels)), store.unused_kernels()
     size = sum(map(disk_usage, linked)) + disk_usage(store.link_cache / "index")
     return (
         _objects(store, "images", [digest for digest in digests if digest in names]),
         _objects(store, "build cache", [digest for digest in digests if digest not in names]),
         Usage("linked files", sum(p.suffix == ".json" for p in linked), 0, size, size),
-        Usage("unpacked bases", len(unpacked), 0, bases, bases),
-        Usage("check cache", len(facts), 0, known, known),
+        *(_folder(kind, store.root / name) for kind, name in FOLDERS.items()),
         Usage(
             "kernels",
             len(kernels),
@@ -90,6 +92,13 @@ def usage(store: Store) -> Sequence[Usage]:
             sum(map(disk_usage, unused)),
         ),
     )
+
+
+def _folder(kind: str, folder: Path) -> Usage:
+    size = sum(map(disk_usage, _entries(folder)))
+    layers = folder / "layers"
+    count = len(list(_entries(layers if layers.is_dir() else folder)))
+    return Usage(kind, count, 0, size, size)
 
 
 def _objects(store: Store, kind: str, digests: Sequence[str]) -> Usage:
@@ -103,33 +112,19 @@ def _entries(folder: Path) -> Iterator[Path]:
     return (path for path in folder.glob("*") if not path.name.startswith(fs.TEMP_PREFIX))
 
 
-def _unused_kernels(store: Store) -> Sequence[Path]:
-    """The kernels of no image; none if an image cannot be read."""
-    used = set()
-    for digest in store.digests():
-        try:
-            used.add(read_manifest(store.objects / digest / DISK).kernel.sha256)
-        except ImageError:
-            return ()
-    return [path for path in _entries(store.kernels) if path.stem not in used]
-
-
 def prune(store: Store, *, everything: bool) -> Pruned:
     """Remove what is not needed: images without a name, kernels of no image, leftovers.
 
-    With `everything` also the images with names that nobody holds, and all linked files.
+    With `everything` also the images with names that nobody holds, and what can be made again.
     """
     before = disk_usage(store.root)
     removed = store.prune(named=everything)
-    for path in _unused_kernels(store):
-        fs.unlink(path)
     trim_links(store.link_cache, 0 if everything else LINK_CACHE_MAX)
-    for folder in _entries(store.unpacked):
+    for name in FOLDERS.values() if everything else ():
         with contextlib.suppress(FileNotFoundError):
-            if everything:
-                fs.discard(folder)
-    fs.sweep_temps(store.unpacked)
-    _trim(store.root / FACTS, 0 if everything else FACTS_MAX)
+            fs.discard(store.root / name)
+    fs.sweep_temps(store.root)
+    _trim(store.root / FACTS, FACTS_MAX)
     return Pruned(removed, max(0, before - disk_usage(store.root)))
 
 

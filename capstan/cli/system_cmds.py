@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,8 +15,12 @@ from capstan import ui
 from capstan.cli import render
 from capstan.errors import ImageError
 
-PRUNE_TEXT = "Remove images without a name, kernels of no image and leftovers"
-PRUNE_ALL = "Remove ALL images no instance uses, and everything that can be made again"
+if TYPE_CHECKING:
+    from capstan import upkeep
+    from capstan.store import Store
+
+PRUNE_TEXT = "Remove instances that ended, images without a name and leftovers"
+PRUNE_ALL = "Remove instances that ended and ALL images that no other instance uses"
 
 
 @click.group()
@@ -31,7 +37,7 @@ def df(layout: str, verbose: bool) -> None:
     from capstan.store import Store
 
     store = Store()
-    rows = [dataclasses.asdict(row) for row in upkeep.usage(store)]
+    rows = [dataclasses.asdict(row) for row in (*upkeep.usage(store), _instances(store))]
     columns = ("kind", "total", "active", "size", "reclaimable")
     render.show(rows, columns, layout, cell=_cell)
     if verbose:
@@ -53,9 +59,10 @@ def df(layout: str, verbose: bool) -> None:
 @click.option("-a", "--all", "everything", is_flag=True, help="All images no instance uses, too.")
 @click.option("-f", "--force", "-y", "--yes", "yes", is_flag=True, help="Do not ask.")
 def prune(everything: bool, yes: bool) -> None:
-    """Remove what is not needed: images without a name, kernels of no image, leftovers.
+    """Remove what is not needed: instances that ended, images without a name, leftovers.
 
-    With --all also the images with names that no instance uses, and all linked files.
+    With --all also the images with names that no instance uses, and what can be made or fetched
+    again: linked files, unpacked images and layers.
     """
     from capstan import upkeep
     from capstan.cli.image_cmds import show_removed
@@ -63,10 +70,12 @@ def prune(everything: bool, yes: bool) -> None:
 
     if not yes and sys.stdin.isatty():
         click.confirm(f"{PRUNE_ALL if everything else PRUNE_TEXT}?", abort=True, err=True)
-    done = upkeep.prune(Store(), everything=everything)
+    store = Store()
+    freed = _prune_instances(store)
+    done = upkeep.prune(store, everything=everything)
     for removed in done.images:
         show_removed(removed)
-    click.echo(f"Total reclaimed space: {ui.size(done.size)}")
+    click.echo(f"Total reclaimed space: {ui.size(done.size + freed)}")
 
 
 @system.command()
@@ -86,6 +95,36 @@ def check(layout: str, deep: bool) -> None:
     if findings:
         raise ImageError(f"{len(findings)} things are wrong in {store.root}")
     ui.say(f"{store.root}: {len(store.digests())} images, {time.monotonic() - start:.1f} s: good")
+
+
+def _instances(store: Store) -> upkeep.Usage:
+    """What instances take; those that ended can go."""
+    from capstan import upkeep
+    from capstan.run.instances import Instances
+
+    every = Instances(store.root).list()
+    sizes = {instance.id: upkeep.disk_usage(instance.folder.path) for instance in every}
+    active = [instance.id for instance in every if instance.is_active]
+    free = sum(size for name, size in sizes.items() if name not in active)
+    return upkeep.Usage("instances", len(every), len(active), sum(sizes.values()), free)
+
+
+def _prune_instances(store: Store) -> int:
+    """Remove the instances that ended, as Docker does; the bytes that are free now."""
+    from capstan import upkeep
+    from capstan.errors import CapstanError
+    from capstan.run.instances import Instances
+
+    freed = 0
+    for instance in Instances(store.root).list():
+        size = upkeep.disk_usage(instance.folder.path)
+        with contextlib.suppress(CapstanError):  # it was started or removed a moment ago
+            if not instance.is_active:
+                name = instance.name
+                instance.remove()
+                click.echo(f"Removed: {name}")
+                freed += size
+    return freed
 
 
 def _cell(key: str, value: object) -> str:

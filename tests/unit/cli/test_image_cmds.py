@@ -7,6 +7,7 @@ import io
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -198,9 +199,9 @@ def test_export_without_qemu_img(
 
 
 def test_system(capsys: Output, store: Store) -> None:
-    assert [line.split()[0] for line in lines(capsys, "system", "df")] == [
-        "KIND", "images", "build", "linked", "unpacked", "check", "kernels",
-    ]  # fmt: skip
+    kinds = lines(capsys, "system", "df", "--format", "{{.kind}}")
+    assert kinds[:2] == ["images", "build cache"] and kinds[-2:] == ["kernels", "instances"]
+    assert {"linked files", "unpacked bases", "container layers", "downloads"} < set(kinds)
     assert capstan("system", "check", "--deep") == 0
     unnamed = next(d for d in store.digests() if not store.names(d))
     assert lines(capsys, "system", "prune", "--force")[0] == f"Deleted: sha256:{unnamed}"
@@ -217,3 +218,29 @@ def test_the_group(capsys: Output) -> None:
     assert lines(capsys, "image", "ls", "-q") == lines(capsys, "images", "-q")
     assert capstan("image", "rm", "db") == 0
     assert capstan("image", "nonsense") == 125
+
+
+def test_prune_takes_instances_that_ended(
+    capsys: Output, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They pin their images: without them the image can go, too."""
+
+    class Fake:
+        def __init__(self, name: str, active: bool) -> None:
+            self.id = self.name = name
+            self.is_active = active
+            self.folder = SimpleNamespace(path=tmp_path / name)
+            self.folder.path.mkdir()
+            store.pin(store.open(name).digest, f"instance {name}", self.folder.path)
+
+        def remove(self) -> None:
+            self.folder.path.rmdir()
+
+    every = [Fake("web", True), Fake("db", False)]
+    monkeypatch.setattr(
+        "capstan.run.instances.Instances", lambda _: SimpleNamespace(list=lambda: every)
+    )
+    assert "instances" in lines(capsys, "system", "df")[-1]
+    out = lines(capsys, "system", "prune", "-a", "-f")
+    assert "Removed: db" in out and "Untagged: db:latest" in out
+    assert {str(image.ref) for image in store.list()} == {"web:latest", "localhost:5000/lib/web:v1"}
