@@ -11,6 +11,7 @@ layer tells before the image is known to the store, and what is no file of a lay
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -235,7 +236,10 @@ def _load_image(
         )
     told = layers[0]["annotations"]
     digest = str(told[DISK_DIGEST]).removeprefix("sha256:")
-    known = store.find(digest) if re.fullmatch("[0-9a-f]{64}", digest) else None
+    known = None
+    if re.fullmatch("[0-9a-f]{64}", digest):
+        with contextlib.suppress(ImageError):  # a damaged one is put in place again
+            known = store.find(digest)
     if known is not None:
         return store.label(known, name) if name is not None else replace(known, ref=None)
     packed = scratch / _digest(layers[0])

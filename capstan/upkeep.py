@@ -209,6 +209,7 @@ def _check_object(place: Path, name: str, *, deep: bool) -> Iterator[Finding]:
         if hashlib.sha256(read_kernel(place / DISK)).hexdigest() != description.kernel.sha256:
             raise ImageError("the kernel is not the one the manifest names")
         if deep and _digest(place / DISK) != place.name:
+            hint = f"`capstan rmi -f {name}`, then build or pull it again"
             raise ImageError("the disk changed since it was made: its digest is another one")
     except CapstanError as err:
         yield Finding(title, err.message, hint)

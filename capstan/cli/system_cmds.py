@@ -93,7 +93,8 @@ def check(layout: str, deep: bool) -> None:
         rows = [dataclasses.asdict(finding) for finding in findings]
         render.show(rows, ("what", "problem", "hint"), layout)
     if findings:
-        raise ImageError(f"{len(findings)} things are wrong in {store.root}")
+        many = "1 thing is" if len(findings) == 1 else f"{len(findings)} things are"
+        raise ImageError(f"{many} wrong in {store.root}")
     ui.say(f"{store.root}: {len(store.digests())} images, {time.monotonic() - start:.1f} s: good")
 
 

@@ -171,6 +171,9 @@ def test_save_and_load(capsys: Output, store: Store, tmp_path: Path) -> None:
         "Loaded image: db:latest",
     ]
     assert store.open("web").digest == digest
+    store.open("web").disk.write_bytes(b"damaged")
+    assert capstan("load", "-q", "-i", "x.tar") == 0 == capstan("system", "check", "--deep")
+    capsys.readouterr()
     assert capstan("save", "-o", "y.tar", digest) == 0
     assert lines(capsys, "load", "-i", "y.tar") == [f"Loaded image ID: sha256:{digest}"]
     assert capstan("save", "-o", "z.tar", "web", "none") == 125 and not Path("z.tar").exists()
@@ -208,7 +211,7 @@ def test_system(capsys: Output, store: Store) -> None:
     store.open("db").disk.write_bytes(b"")
     assert capstan("system", "check") == 125
     out, err = capsys.readouterr()
-    assert "image db:latest" in out and "1 things are wrong" in err
+    assert "image db:latest" in out and "1 thing is wrong" in err
     assert capstan("rmi", "db") == 0
     assert lines(capsys, "system", "prune", "-a", "-f")[-1].startswith("Total reclaimed space: ")
     assert store.digests() == []
