@@ -276,5 +276,6 @@ def _event_printer(layout: str) -> Callable[[Mapping[str, object]], None]:
 
 def _event_line(event: Mapping[str, object]) -> str:
     known = ("time", "type", "action", "id")
-    rest = ", ".join(f"{key}={plain(event[key])}" for key in event if key not in known)
+    shown = (key for key in event if key not in known and event[key] != "")
+    rest = ", ".join(f"{key}={plain(event[key])}" for key in shown)
     return f"{event['time']} {event['type']} {event['action']} {str(event['id'])[:12]} ({rest})"

@@ -76,6 +76,7 @@ class ForegroundKeeper(Keeper):
 
         instances = Instances(self._root)
         if instances.find(name) is not None:
-            instances.repair()  # perhaps a run that was killed
+            for line in instances.repair():  # perhaps it is a run that was killed
+                self._say(line)
         if instances.find(name) is not None:
             raise names.taken(name)

@@ -151,7 +151,8 @@ class Instance:
         if self.folder.is_owned:
             with contextlib.suppress(_Gone):
                 return int(self._converse("wait", deadline)["status"])
-        repair(self._places)
+        for line in repair(self._places):
+            self._places.note(line)  # for the next command that can tell it
         status = self.record.status
         if status is None:
             raise MachineError(

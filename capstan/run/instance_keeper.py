@@ -241,8 +241,10 @@ class InstanceKeeper(Keeper):
 
     def _ask_threads(self, client: Client, _: Message) -> None:
         machine = self._running()
-        if self.record.state is not State.RUNNING or not machine.is_ready:
+        if self.record.state is not State.RUNNING:
             raise MachineError(f"it is {self.record.state.value}: its guest cannot answer")
+        if not machine.is_ready:
+            raise MachineError("its program does not run yet")
         self._asking_threads.append(client)
         if len(self._asking_threads) == 1:
             machine.ask_threads()

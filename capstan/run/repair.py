@@ -16,7 +16,7 @@ import time
 
 from capstan import fs
 from capstan.errors import MachineError
-from capstan.run import owner, procinfo, records
+from capstan.run import events, owner, procinfo, records
 from capstan.run.records import ACTIVE, Folder, Places, Record, State
 
 
@@ -55,9 +55,11 @@ def _mend(places: Places, folder: Folder) -> list[str]:
                 return []
             record.starting = False
             folder.save(record)
-            line = f"{name}: capstan was killed before it had started it; `capstan start {name}`"
+            line = f"{name}: its start was cut off; `capstan start {name}` starts it"
         else:
             line = _bury(folder, record, name, is_foreground=config.foreground)
+            status = 128 + signal.SIGKILL
+            events.tell(places, "die", folder.id, name, image=config.image, status=status)
         if config.auto_remove or config.foreground:
             places.erase(folder)
             line = line.partition("; ")[0] + "; it is removed"
