@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,30 +49,46 @@ def resolve(name: str, policy: str = "missing", *, quiet: bool = False) -> Store
     return pull_image(parsed, how, quiet=quiet).image
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What `capstan run` was given."""
+
+    text: str
+    policy: str = "missing"  # one of POLICIES
+    is_folder: bool = False  # there is a Capstanfile for it
+
+
 def resolve_target(
-    target: str, options: BuildOptions, policy: str, notify: Callable[[str], None]
+    target: Target, options: Callable[[], BuildOptions], notify: Callable[[str], None]
 ) -> StoredImage:
     """The image that `capstan run TARGET` means: a name, or something to build one of.
 
     A name of the store comes first unless it has a "/"; then a file or directory; then a registry.
+    Nothing of the builder is loaded, and `options` is not called, unless there is one to build.
 
     Raises:
         CapstanError: none of them.
     """
-    from capstan.build.image import resolve_or_build
-    from capstan.cli.sources import looks_like_source, opened, wanted_by
+    from capstan.cli.sources import looks_like_source
 
-    is_path = target.startswith((".", "/", "~")) or options.capstanfile is not None
-    is_path = is_path or looks_like_source(target)
-    is_path = is_path or Path(target).exists()
-    is_name = ref.try_parse(target) is not None
-    has_image = "/" not in target and is_name and Store().find(target) is not None
-    if (is_path and not (has_image and options.capstanfile is None)) or not is_name:
-        with opened(wanted_by(target), options) as chosen, ui.progress("Writing image") as bar:
-            return resolve_or_build(target, chosen, bar, notify)
-    if Path(target).exists():
-        notify(f"{target} is also a file here: taking the image, ./{target} means the file")
-    return resolve(target, policy)
+    text = target.text
+    is_path = text.startswith((".", "/", "~")) or target.is_folder or looks_like_source(text)
+    is_path = is_path or Path(text).exists()
+    is_name = ref.try_parse(text) is not None
+    has_image = "/" not in text and is_name and Store().find(text) is not None
+    if (is_path and not (has_image and not target.is_folder)) or not is_name:
+        return _built(text, options(), notify)
+    if Path(text).exists():
+        notify(f"{text} is also a file here: taking the image, ./{text} means the file")
+    return resolve(text, target.policy)
+
+
+def _built(text: str, options: BuildOptions, notify: Callable[[str], None]) -> StoredImage:
+    from capstan.build.image import resolve_or_build
+    from capstan.cli.sources import opened, wanted_by
+
+    with opened(wanted_by(text), options) as chosen, ui.progress("Writing image") as bar:
+        return resolve_or_build(text, chosen, bar, notify)
 
 
 def pull_image(

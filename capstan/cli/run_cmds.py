@@ -149,14 +149,16 @@ def make_request(
     target: str, args: tuple[str, ...], given: dict[str, object], *, background: bool
 ) -> InstanceRequest:
     """What to run and how, checked."""
-    from capstan.cli.resolve import resolve_target
+    from capstan.cli.resolve import Target, resolve_target
     from capstan.run.request import InstanceRequest
     from capstan.run.spec import plan
 
     options = make_options(args, given)
     policy = check_background(given, background=background)
     size, count = log_limits(given["log_opt"])
-    image = resolve_target(target, make_build_options(target, given), str(given["pull"]), _say)
+    check_build_options(target, given)
+    wanted = Target(target, str(given["pull"]), is_folder=given["capstanfile"] is not None)
+    image = resolve_target(wanted, lambda: make_build_options(given), _say)
     warn_unsupported(image.manifest)
     if given["user"] is not None:
         options = with_user(options, str(given["user"]), image)
@@ -316,27 +318,33 @@ def _net_options(given: dict[str, object]) -> NetOptions:
     )
 
 
-def make_build_options(target: str, given: dict[str, object]) -> BuildOptions:
-    """What to build the image with, when there is something to build.
+def check_build_options(target: str, given: dict[str, object]) -> None:
+    """Refuse options of a build with the name of an image.
 
     Raises:
-        UsageError: such an option with the name of an image that exists already.
+        UsageError: there are some, and nothing to build.
     """
-    from capstan.build.collect import BuildOptions
     from capstan.cli.sources import looks_like_source
+
+    changed = given["include"] or given["root"] != Path("/")
+    changed = changed or given["no_compress"] or given["no_link"]
+    if not changed or given["capstanfile"] is not None or looks_like_source(target):
+        return
+    if "/" not in target and not Path(target).exists():
+        raise UsageError(
+            f"{target} is not a file: these options need something to build",
+            hint="build the image again with these options",
+        )
+
+
+def make_build_options(given: dict[str, object]) -> BuildOptions:
+    """What to build the image with, when there is something to build."""
+    from capstan.build.collect import BuildOptions
 
     capstanfile, root, include = (given[key] for key in ("capstanfile", "root", "include"))
     assert isinstance(root, Path) and isinstance(include, tuple)
     assert capstanfile is None or isinstance(capstanfile, Path)
     compress, link = not given["no_compress"], not given["no_link"]
-    changed = include or root != Path("/") or not (compress and link)
-    if looks_like_source(target):
-        return BuildOptions(None, capstanfile, root, include, compress, link)
-    if changed and capstanfile is None and "/" not in target and not Path(target).exists():
-        raise UsageError(
-            f"{target} is not a file: these options need something to build",
-            hint="build the image again with these options",
-        )
     return BuildOptions(None, capstanfile, root, include, compress, link)
 
 
