@@ -33,6 +33,7 @@ NOT_YET = {"rpm-base": "download the package and name its files in `files:` or `
 
 _UNITS = {"": 1 << 20, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _SIZE = re.compile(r"([0-9]{1,9})([KMG]?)(?:i?B)?", re.IGNORECASE)
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(=[A-Za-z0-9.+~:-]+)?")
 _ENV_NAME = re.compile(r"[^=\0\s]+")
 
 
@@ -44,6 +45,7 @@ class Capstanfile:
     folder: Path
     cmdline: tuple[str, ...]
     base: str | None = None
+    packages: tuple[str, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
     rootfs: Path | None = None
     build: tuple[str, ...] = ()
@@ -273,6 +275,17 @@ def _list(value: _Value) -> tuple[str, ...]:
     return items
 
 
+def _packages(value: _Value) -> tuple[str, ...]:
+    expected = "a list of Debian packages, NAME or NAME=VERSION"
+    names = tuple(item.text(expected) for item in value.items(expected))
+    for name, item in zip(names, value.items(expected), strict=True):
+        if not _PACKAGE.fullmatch(name):
+            raise item.error(expected)
+    if not names:
+        raise value.error(expected)
+    return names
+
+
 def _text(value: _Value) -> str:
     text = value.text()
     if not text:
@@ -283,6 +296,7 @@ def _text(value: _Value) -> str:
 _READERS: dict[str, Callable[[_Value], Any]] = {
     "cmdline": _cmdline,
     "base": _text,
+    "packages": _packages,
     "files": _files,
     "rootfs": _text,
     "build": _build,

@@ -10,6 +10,7 @@
     images/NAME/@sha256:DIGEST     the same for an image pulled by its registry digest
     cache/KEY[-MORE]               link to an object that was built from what KEY stands for
     cache/KEY.WORD                 what the builder wants to know about such builds
+    sources/                       container images and packages, unpacked (`build/sources/`)
     kernels/SHA256.elf             a kernel taken out of an image, for QEMU's -kernel
     unpacked/SHA256/               the files of an image that is the base of others
     link/                          linked programs and libraries (`build.link.cache`)
@@ -88,6 +89,7 @@ class Store:
         self.kernels = self.root / "kernels"
         self.link_cache = self.root / "link"
         self.unpacked = self.root / "unpacked"
+        self.sources = self.root / "sources"
 
     # --- looking -------------------------------------------------------------------------------
 

@@ -120,6 +120,7 @@ def prune(store: Store, *, everything: bool) -> Pruned:
     before = disk_usage(store.root)
     removed = store.prune(named=everything)
     trim_links(store.link_cache, 0 if everything else LINK_CACHE_MAX)
+    fs.sweep_temps(store.sources / "tmp")
     for name in FOLDERS.values() if everything else ():
         with contextlib.suppress(FileNotFoundError):
             fs.discard(store.root / name)

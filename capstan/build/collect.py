@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What goes into an image: a `Plan` from a program, a script or a Capstanfile.
 
-Order, later ones over earlier ones: the tree of `base`, `rootfs`, `files`, `--include`; then the
+Order, later ones over earlier ones: the tree of `base`, `packages`, `rootfs`, `files`,
+`--include`; then the
 program with its libraries, the libraries of all ELF files that were added, and the standard files
 where nothing took their place.
 """
@@ -49,6 +50,7 @@ class BuildOptions:
     link: bool = True
     reuse: bool = True
     unnamed: bool = False
+    packages: tuple[str, ...] = ()  # of Debian
     source: Source | None = None  # a container image instead of a path
 
 
@@ -86,7 +88,9 @@ def collect(path: Path, args: Sequence[str], options: BuildOptions) -> Plan:
         parent = _collect_capstanfile(tree, spec)
         argv, name = spec.cmdline, spec.folder.resolve().name
     else:
-        argv, name = (program.guest_path(tree, path),), path.stem
+        add_packages(tree, options.packages)
+        argv = (program_of(tree, path, options),)
+        name = posixpath.basename(argv[0]).partition(".")[0]
     config = _config(spec, parent or RunConfig(()))
     _add_includes(tree, options.include)
     closure = Closure(tree, config.env)
@@ -120,16 +124,48 @@ def _capstanfile(path: Path, options: BuildOptions) -> Capstanfile | None:
         folder = path if path.is_dir() else None
         if folder is None:
             raise UsageError(f"{path}: with --file, name the directory it is about", hint="use .")
-        return capstanfile.load(options.capstanfile, folder)
+        return _with_packages(capstanfile.load(options.capstanfile, folder), options)
     if path.is_dir():
+        if _means_package(path, options):
+            return None
         if not (path / CAPSTANFILE).is_file():
             raise UsageError(
                 f"{path} has no {CAPSTANFILE}",
                 hint=f"write {path / CAPSTANFILE}, name another one with -f, or name a program",
             )
-        return capstanfile.load(path / CAPSTANFILE)
+        return _with_packages(capstanfile.load(path / CAPSTANFILE), options)
     named = path.name.startswith(CAPSTANFILE) or path.suffix in {".yaml", ".yml"}
-    return capstanfile.load(path) if named and path.is_file() else None
+    if not named or not path.is_file():
+        return None
+    return _with_packages(capstanfile.load(path), options)
+
+
+def _with_packages(spec: Capstanfile, options: BuildOptions) -> Capstanfile:
+    """The Capstanfile with the packages of the command line."""
+    return dataclasses.replace(spec, packages=(*spec.packages, *options.packages))
+
+
+def _means_package(path: Path, options: BuildOptions) -> bool:
+    """Is the program that of the first package, since nothing else was named?"""
+    return bool(options.packages) and path == Path() and not (path / CAPSTANFILE).is_file()
+
+
+def program_of(tree: Tree, path: Path, options: BuildOptions) -> str:
+    """Where in the image the program is that the command line means.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if not _means_package(path, options):
+        return program.guest_path(tree, path)
+    name = options.packages[0].partition("=")[0]
+    for folder in ("/usr/bin", "/usr/sbin", "/usr/games"):
+        if tree.find(f"{folder}/{name}") is not None:
+            return f"{folder}/{name}"
+    raise UsageError(
+        f"the package {name} has no program called {name}",
+        hint=f"name one: `dpkg -L {name}` or `apt-file list {name}` shows its files",
+    )
 
 
 def _collect_capstanfile(tree: Tree, spec: Capstanfile) -> RunConfig | None:
@@ -148,6 +184,7 @@ def _collect_capstanfile(tree: Tree, spec: Capstanfile) -> RunConfig | None:
         base.restore(tree, image, store)
         tree.record("base", f"{image.title} {image.digest[:12]}")
         parent = image.manifest.config
+    add_packages(tree, spec.packages)
     if spec.rootfs is not None:
         if not spec.rootfs.is_dir():
             raise BuildError(f"{spec.path}: rootfs: {spec.rootfs} is not a directory")
@@ -157,6 +194,16 @@ def _collect_capstanfile(tree: Tree, spec: Capstanfile) -> RunConfig | None:
         _add_file(tree, spec, guest, host)
         tree.record("files", guest)
     return parent
+
+
+def add_packages(tree: Tree, names: Sequence[str]) -> None:
+    """Put Debian packages with what they need into the tree."""
+    if names:
+        from capstan.build.sources.debian import add_packages as add
+        from capstan.build.sources.plan import contents_of
+
+        with contents_of(Store()) as contents:
+            add(tree, names, contents)
 
 
 def _add_file(tree: Tree, spec: Capstanfile, guest: str, host: str) -> None:

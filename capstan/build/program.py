@@ -33,7 +33,8 @@ def guest_path(tree: Tree, path: Path) -> str:
         UsageError: there is no such file, or it is not under the root.
     """
     text = os.fspath(path)
-    if tree.host_root and text.startswith("/") and tree.find(text) is not None:
+    is_plain = text.startswith("/") and (tree.host_root or ".." not in path.parts)
+    if is_plain and tree.find(text) is not None:
         return _lexical(text)
     if not path.exists() and not path.is_symlink():
         named = _search(tree, text, os.environ.get("PATH") or DEFAULT_PATH)

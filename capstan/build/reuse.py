@@ -61,7 +61,7 @@ class BuildKey:
             digest.update(_source_key(plan.tree, node))
             if isinstance(node.source, Path):
                 host = os.fspath(node.source)
-                if _is_racy(plan.tree.facts[host], now):
+                if host not in plan.tree.digests and _is_racy(plan.tree.facts[host], now):
                     racy.append(host)
         return cls(digest.hexdigest(), tuple(sorted(set(racy))))
 
@@ -122,6 +122,9 @@ def _source_key(tree: Tree, node: Node) -> bytes:
     if node.source is None:
         return b""
     host = os.fspath(node.source)
+    known = tree.digests.get(host)
+    if known is not None:
+        return known.encode()
     return repr((host, tree.facts[host])).encode()
 
 

@@ -162,6 +162,25 @@ class Tree:
             self._copy_dir(found.node, found.host, found.path, replace=False)
         return found
 
+    def add_entry(self, path: str) -> None:
+        """Put what is at `path` of the root, if anything, into the tree, a link as it is.
+
+        Raises:
+            BuildError: it cannot be read.
+        """
+        parent, _, name = path.rpartition("/")
+        folder = self._walk(parent, add=True, lower=True)
+        if folder is None or folder.node is None or folder.host is None or not folder.is_dir:
+            return
+        host = f"{folder.host}/{name}"
+        status = self._lstat(host)
+        if status is None or os.fsencode(name) in folder.node.children:
+            return
+        node = self._node(host, status)
+        if stat.S_ISDIR(status.st_mode):
+            node.mtime_ns = UNSET
+        folder.node.children[os.fsencode(name)] = node
+
     def graft(self, guest: str, host: str) -> None:
         """Put the host's file or directory `host` at `guest`, over what the tree has there.
 
@@ -345,6 +364,10 @@ class Tree:
         assert folder is not None and folder.node is not None
         target = os.fsdecode(folder.node.children[os.fsencode(name)].target)
         return posixpath.normpath(posixpath.join(folder.path, target))
+
+    def place(self, guest: str, node: Node) -> None:
+        """Put a node that is no directory at `guest`, over what is there."""
+        self._place(guest, node)
 
     def _place(self, guest: str, node: Node) -> None:
         parent, _, name = guest.rstrip("/").rpartition("/")

@@ -32,6 +32,7 @@ def build(
     capstanfile: Path | None,
     root: Path,
     include: tuple[str, ...],
+    package: tuple[str, ...],
     no_compress: bool,
     no_link: bool,
     no_cache: bool,
@@ -48,7 +49,7 @@ def build(
 
     start = time.monotonic()
     how = (not no_compress, not no_link, not no_cache)
-    given = BuildOptions(name, capstanfile, root, include, *how)
+    given = BuildOptions(name, capstanfile, root, include, *how, packages=package)
     path, args = (Path(words[0]), words[1:]) if words and not source else (Path(), words)
     wanted = Wanted(path, source, build_arg, stage)
     with opened(wanted, given) as options, ui.progress("Writing image", quiet=quiet) as bar:

@@ -55,13 +55,15 @@ def make_report(target: str, given: dict[str, object]) -> Report:
 
     path = Path(target)
     capstanfile, root, include = (given[key] for key in ("capstanfile", "root", "include"))
-    assert isinstance(root, Path) and isinstance(include, tuple)
+    packages = given["package"]
+    assert isinstance(root, Path) and isinstance(include, tuple) and isinstance(packages, tuple)
     assert capstanfile is None or isinstance(capstanfile, Path)
     is_name = "/" not in target and capstanfile is None
     image = Store().find(target) if is_name else None
     if image is None and not is_disk(path):
-        return service.check_path(path, (), BuildOptions(None, capstanfile, root, include))
-    if include or root != Path("/") or capstanfile is not None:
+        options = BuildOptions(None, capstanfile, root, include, packages=packages)
+        return service.check_path(path, (), options)
+    if include or packages or root != Path("/") or capstanfile is not None:
         raise UsageError(
             f"{target} is an image: these options need something to build",
             hint="give what it is built from",

@@ -44,6 +44,12 @@ def build_options(command: F) -> F:
                 metavar="GLOB",
                 help="Add files and directories, with the libraries they need. May be repeated.",
             ),
+            click.option(
+                "--package",
+                multiple=True,
+                metavar="NAME[=VERSION]",
+                help="Add a Debian package with what it needs. May be repeated.",
+            ),
             click.option("--no-compress", is_flag=True, help="Store files uncompressed."),
             click.option("--no-link", is_flag=True, help="Leave system calls as traps (slow)."),
         )

@@ -326,7 +326,7 @@ def check_build_options(target: str, given: dict[str, object]) -> None:
     """
     from capstan.cli.sources import looks_like_source
 
-    changed = given["include"] or given["root"] != Path("/")
+    changed = given["include"] or given["package"] or given["root"] != Path("/")
     changed = changed or given["no_compress"] or given["no_link"]
     if not changed or given["capstanfile"] is not None or looks_like_source(target):
         return
@@ -342,10 +342,12 @@ def make_build_options(given: dict[str, object]) -> BuildOptions:
     from capstan.build.collect import BuildOptions
 
     capstanfile, root, include = (given[key] for key in ("capstanfile", "root", "include"))
+    packages = given["package"]
+    assert isinstance(packages, tuple)
     assert isinstance(root, Path) and isinstance(include, tuple)
     assert capstanfile is None or isinstance(capstanfile, Path)
     compress, link = not given["no_compress"], not given["no_link"]
-    return BuildOptions(None, capstanfile, root, include, compress, link)
+    return BuildOptions(None, capstanfile, root, include, compress, link, packages=packages)
 
 
 def with_user(options: RunOptions, user: str, image: StoredImage) -> RunOptions:

@@ -95,10 +95,10 @@ def _named(text: str, stack: contextlib.ExitStack) -> Source:
 
 def _scratch() -> contextlib.AbstractContextManager[Path]:
     from capstan import fs
-    from capstan.build.sources.plan import contents_of
+    from capstan.build.sources.contents import TMP
     from capstan.store import Store
 
-    return fs.temp_dir(contents_of(Store()).scratch())
+    return fs.temp_dir(Store().sources / TMP)
 
 
 @contextlib.contextmanager

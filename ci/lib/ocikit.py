@@ -277,16 +277,6 @@ def random_layers(seed: int, count: int = 4, entries: int = 60) -> list[bytes]:
     return layers
 
 
-def _whiteout(
-    path: str, kind: str, owner: dict[str, int], when: dict[str, int]
-) -> list[ocimaker.Member]:
-    """What takes `path` away, or what lies in it."""
-    if kind == "opaque":
-        return [folder(path, **owner, **when), member(f"{path}/.wh..wh..opq", **when)]
-    parent, _, name = path.rpartition("/")
-    return [member(f"{parent}/.wh.{name}".lstrip("/"), **when)]
-
-
 def _random_entry(
     rng: random.Random,
     path: str,
@@ -294,40 +284,48 @@ def _random_entry(
     known: dict[str, str],
     touched: set[str],
 ) -> None:
-    owner = {"uid": rng.choice([0, 33, 1 << 20]), "gid": rng.choice([0, 42])}
-    when = {"mtime": rng.randrange(1, 2_000_000_000)}
     below = [p for p in known if p.startswith(f"{path}/")]
     kind = rng.choice(["f", "f", "d", "l", "h", "gone", "opaque", "p", "c"])
     if kind in ("gone", "opaque"):
-        if path in known and (kind == "gone" or known[path] == "d"):
-            members += _whiteout(path, kind, owner, when)
-            touched.add(path)
-            for gone in below + ([path] if kind == "gone" else []):
-                known.pop(gone)
-        return
-    if kind == "h":
-        files = [p for p, what in known.items() if what == "f" and not p.startswith(f"{path}/")]
-        files = [p for p in files if p != path]
-        if not files:
+        if path not in known or (kind == "opaque" and known[path] != "d"):
             return
-        members.append(hard(path, rng.choice(files)))
-        kind = "f"
-    elif kind == "f":
-        data = rng.randbytes(rng.choice([0, 1, 600, 5000]))
-        pax = {"SCHILY.xattr.user.n": str(rng.random())} if rng.random() < 0.2 else {}
-        mode = rng.choice([0o644, 0o4755, 0o2711])
-        members.append(member(path, data, mode=mode, pax_headers=pax, **owner, **when))
-    elif kind == "d":
-        members.append(folder(path, mode=rng.choice([0o700, 0o1777]), **owner, **when))
-        below = []
-    elif kind == "l":
-        members.append(link(path, rng.choice(["/a", "../b", "nowhere"]), **owner, **when))
-    elif kind == "p":
-        members.append(member(path, type=tarfile.FIFOTYPE, **owner, **when))
+        parent, _, name = path.rpartition("/")
+        if kind == "opaque":
+            members += [folder(path), member(f"{path}/.wh..wh..opq")]
+        else:
+            members.append(member(f"{parent}/.wh.{name}".lstrip("/")))
+            known.pop(path)
     else:
-        device = {"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": rng.randrange(1, 10)}
-        members.append(member(path, **device, **owner, **when))
-    known[path] = kind
+        files = [p for p in known if known[p] == "f" and p != path and p not in below]
+        if kind == "h" and not files:
+            return
+        members.append(_random_member(rng, kind, path, files))
+        known[path] = "f" if kind == "h" else kind
+        below = [] if kind == "d" else below
     touched.add(path)
     for gone in below:
         known.pop(gone)
+
+
+def _random_member(rng: random.Random, kind: str, path: str, files: list[str]) -> ocimaker.Member:
+    """A member of some kind; `files` are what a hard link may lead to."""
+    more = {
+        "uid": rng.choice([0, 33, 1 << 20]),
+        "gid": rng.choice([0, 42]),
+        "mtime": rng.randrange(1, 2_000_000_000),
+    }
+    if kind == "h":
+        return hard(path, rng.choice(files))
+    if kind == "d":
+        return folder(path, mode=rng.choice([0o700, 0o1777]), **more)
+    if kind == "l":
+        return link(path, rng.choice(["/a", "../b", "nowhere"]), **more)
+    if kind == "p":
+        return member(path, type=tarfile.FIFOTYPE, **more)
+    if kind == "c":
+        device = {"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": rng.randrange(1, 10)}
+        return member(path, **device, **more)
+    data = rng.randbytes(rng.choice([0, 1, 600, 5000]))
+    pax = {"SCHILY.xattr.user.n": str(rng.random())} if rng.random() < 0.2 else {}
+    mode = rng.choice([0o644, 0o4755, 0o2711])
+    return member(path, data, mode=mode, pax_headers=pax, **more)

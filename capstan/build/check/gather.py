@@ -61,7 +61,8 @@ def gather(path: Path, args: Sequence[str], options: BuildOptions) -> Gathered:
         parent = collect._collect_capstanfile(tree, spec)
         argv, title = spec.cmdline, spec.folder.resolve().name
     else:
-        argv, title = (program.guest_path(tree, path),), path.stem
+        collect.add_packages(tree, options.packages)
+        argv, title = (collect.program_of(tree, path, options),), path.stem
     config = collect._config(spec, parent or RunConfig(()))
     collect._add_includes(tree, options.include)
     closure = PatientClosure(tree, config.env)

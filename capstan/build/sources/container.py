@@ -172,7 +172,6 @@ def _name(source: Source, container: Container) -> str:
 def _set_facts(tree: Tree, root: Node, contents: Contents) -> None:
     """Say which files are contents, so that they count by digest, not by time."""
     todo = [root]
-    prefix = len(os.fspath(contents.root / "files")) + 1
     while todo:
         node = todo.pop()
         todo.extend(node.children.values())
@@ -185,4 +184,4 @@ def _set_facts(tree: Tree, root: Node, contents: Contents) -> None:
                     raise BuildError(
                         f"{host}: removed during the build", hint="build again"
                     ) from err
-                tree.digests[host] = host[prefix:]
+                tree.digests[host] = contents.name_of(node.source)

@@ -3,7 +3,8 @@
 
     files/AB/CDEF...      content with this SHA-256; a sparse file's has `-PARTS` behind it
     layers/DIGEST.json    the entries of an unpacked layer (`layers.py`)
-    tmp/                  being written
+    tmp/                  being written, in a folder of each process
+    apt/                  packages and the state of apt (`debs.py`)
 
 Rules: a file appears by a rename, complete; it is never changed. Any number of processes may fill
 one folder. A file that is gone or has a wrong size (after a power cut) is unpacked again. Blocks of
@@ -12,6 +13,7 @@ zeros become holes, so that a file of zeros takes no room.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -20,11 +22,13 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 from capstan import fs
 from capstan.errors import BuildError
 
 SMALL = 1 << 20
+TMP = "tmp"
 _HOLE = 1 << 16
 _ZEROS = bytes(_HOLE)
 Pieces = Iterable[tuple[int, bytes]]
@@ -36,12 +40,26 @@ class Contents:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.layers = root / "layers"
-        self._tmp = root / "tmp"
         self._made: set[str] = set()
+        self._stack = contextlib.ExitStack()
+        self._scratch: Path | None = None
+
+    def __enter__(self) -> Self:
+        """Itself; temporary files go at the end of the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove the temporary files."""
+        self._scratch = None
+        self._stack.close()
 
     def path(self, name: str) -> Path:
         """Where the content `name` is, or would be."""
         return self.root / "files" / name[:2] / name[2:]
+
+    def name_of(self, path: Path) -> str:
+        """The name of the content in the file `path`."""
+        return path.parent.name + path.name
 
     def facts(self, name: str, size: int) -> os.stat_result | None:
         """What `lstat` says of a content, None when it is not there as it should be."""
@@ -67,14 +85,16 @@ class Contents:
             return self._write(pieces, size, None, parts)
 
     def scratch(self) -> Path:
-        """The folder for temporary files, made if it is missing."""
-        self._tmp.mkdir(parents=True, exist_ok=True)
-        return self._tmp
+        """The folder for temporary files of this process, made if it is missing."""
+        if self._scratch is None:
+            fs.sweep_temps(self.root / TMP)
+            self._scratch = self._stack.enter_context(fs.temp_dir(self.root / TMP))
+        return self._scratch
 
     def _write(
         self, pieces: Pieces, size: int, name: str | None, parts: list[tuple[int, int]] | None
     ) -> str:
-        fd, temp = tempfile.mkstemp(dir=self.scratch(), prefix=fs.TEMP_PREFIX)
+        fd, temp = tempfile.mkstemp(dir=self.scratch())
         try:
             try:
                 digest = _fill(fd, pieces, size)

@@ -56,8 +56,12 @@ def build(what: Dockerfile, into: Path) -> Source:
             hint="`apt-get install buildah`; or build the image elsewhere, `docker save` it and "
             "name docker-archive:FILE",
         )
-    layout = into / "layout"
-    done = proc.run_visible([*_words(what), "--tag", f"oci:{layout}:built", os.fspath(what.folder)])
+    layout, ident = into / "layout", into / "id"
+    # In two steps: buildah 1.28 cannot write an image whose steps are all cached to a layout.
+    done = proc.run_visible([*_words(what), "--iidfile", os.fspath(ident), os.fspath(what.folder)])
+    if done == 0:
+        image = ident.read_text().strip().removeprefix("sha256:")
+        done = proc.run_visible(["buildah", "push", "--quiet", image, f"oci:{layout}:built"])
     if done != 0:
         raise BuildError(
             f"{what.path}: buildah ended with status {done}", hint="mend what it says above"

@@ -37,6 +37,12 @@ class Layer:
     digest: str | None = None
     size: int | None = None
     diff_id: str | None = None
+    memo: str | None = None  # what the layer is remembered by, if not by its diff_id
+
+    @property
+    def known_as(self) -> str | None:
+        """The name it is remembered by; None: not at all."""
+        return self.memo or self.diff_id
 
 
 @dataclass(slots=True)
@@ -74,9 +80,9 @@ def read_layer(layer: Layer, contents: Contents, meter: Meter) -> Rows:
     rows = _recall(layer, contents, meter)
     if rows is None:
         rows = _unpack(layer, contents, meter)
-        if layer.diff_id is not None:
+        if layer.known_as is not None:
             text = json.dumps(_dump(rows), separators=(",", ":"))
-            fs.atomic_write(_place(layer.diff_id, contents), text.encode())
+            fs.atomic_write(_place(layer.known_as, contents), text.encode())
     return rows
 
 
@@ -169,8 +175,8 @@ def parts_of(name: bytes, shown: str) -> tuple[bytes, ...]:
 # --- remembering -------------------------------------------------------------------------------
 
 
-def _place(diff_id: str, contents: Contents) -> Path:
-    return contents.layers / f"{diff_id.replace(':', '-')}.json"
+def _place(name: str, contents: Contents) -> Path:
+    return contents.layers / f"{name.replace(':', '-')}.json"
 
 
 def _dump(rows: Rows) -> dict[str, object]:
@@ -209,10 +215,10 @@ def _dump_row(row: Row) -> list[object]:
 
 def _recall(layer: Layer, contents: Contents, meter: Meter) -> Rows | None:
     """What was remembered of a layer; None when it is not known or a content is missing."""
-    if layer.diff_id is None:
+    if layer.known_as is None:
         return None
     try:
-        raw: Any = json.loads(_place(layer.diff_id, contents).read_bytes())
+        raw: Any = json.loads(_place(layer.known_as, contents).read_bytes())
         if raw["version"] != VERSION:
             return None
         rows = Rows([_load_row(row) for row in raw["entries"]], unpacked=int(raw["unpacked"]))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from capstan import settings
-from capstan.errors import BuildError, UsageError
+from capstan.errors import BuildError
 
 KEY_SIZE, KEY_ENTRIES = "max_unpacked", "max_entries"
 DOCUMENT_MAX = 4 << 20  # manifests and indexes; registries refuse larger ones
@@ -44,28 +44,12 @@ class Limits:
             UsageError: a setting is no size or number.
         """
         default = cls()
-        size, entries = settings.get(KEY_SIZE), settings.get(KEY_ENTRIES)
-        count = default.entries if entries is None else _count(entries)
+        size, entries = settings.get_int(KEY_SIZE), settings.get_int(KEY_ENTRIES)
         return cls(
-            unpacked=default.unpacked if size is None else _size(size),
-            entries=count,
-            metadata=max(default.metadata, count * 1024),
+            unpacked=size or default.unpacked,
+            entries=entries or default.entries,
+            metadata=max(default.metadata, (entries or 0) * 1024),
         )
-
-
-def _size(text: str) -> int:
-    number, unit = text.strip().upper().removesuffix("B").removesuffix("I"), ""
-    if number[-1:] in _UNITS:
-        number, unit = number[:-1], number[-1:]
-    if not (number.isascii() and number.isdigit() and len(number) < 10):
-        raise UsageError(f"{KEY_SIZE} {text!r} is not a size", hint="write it like 32G")
-    return int(number) * _UNITS[unit]
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise UsageError(f"{KEY_ENTRIES} {text!r} is not a number", hint="write it like 2000000")
-    return int(text)
 
 
 @dataclass(slots=True)

@@ -19,8 +19,6 @@ from capstan.errors import BuildError, UsageError
 from capstan.manifest import RunConfig, Step
 from capstan.store import Store
 
-FOLDER = "sources"
-"""Where unpacked layers are kept, in the store's directory."""
 STEPS_MAX, STEP_MAX = 100, 200
 _SHELL = re.compile(r"(ba|da|a|z|k|mk|yash)?sh(-static)?|busybox")
 
@@ -31,13 +29,15 @@ def collect_container(source: Source, args: Sequence[str], options: BuildOptions
     Raises:
         CapstanError: it is damaged, does not exist, or asks for more than the limits.
     """
-    if options.include or options.root != Path("/") or options.capstanfile is not None:
+    beside = options.include or options.packages or options.capstanfile is not None
+    if beside or options.root != Path("/"):
         raise UsageError(
-            f"{source}: --file, --root and --include do not go with a container image",
+            f"{source}: --file, --root, --include and --package are not for container images",
             hint="build it with -t NAME first, then name it as `base:` in a Capstanfile",
         )
     epoch = source_date_epoch()
-    loaded = load(source, contents_of(Store()))
+    with contents_of(Store()) as contents:
+        loaded = load(source, contents)
     config = loaded.config.run_config(loaded.tree, tuple(args))
     _add_folders(loaded.tree, config)
     _warn(loaded.tree, config, source)
@@ -57,7 +57,7 @@ def _add_folders(tree: Tree, config: RunConfig) -> None:
 
 def contents_of(store: Store) -> Contents:
     """Where a store keeps the files of container images."""
-    return Contents(store.root / FOLDER)
+    return Contents(store.sources)
 
 
 def _history(loaded: Loaded) -> tuple[Step, ...]:
