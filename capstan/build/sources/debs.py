@@ -150,7 +150,7 @@ def add_downloaded(tree: Tree, wanted: Sequence[Wanted], contents: Contents) -> 
     }
     chosen = closure([one.name for one in wanted], known)
     meter = Meter(Limits.from_settings(), "packages")
-    overlay = Overlay(contents, meter)
+    overlay = Overlay(contents, meter, keep_links=True)
     for name in sorted(ALIASES & {"bin", "sbin", "lib", "lib64"}):
         target = f"usr/{name}".encode()
         overlay.root.children[name.encode()] = Node(stat.S_IFLNK | 0o777, target=target)

@@ -26,12 +26,16 @@ Path = tuple[bytes, ...]
 class Overlay:
     """The tree of an image while its layers are put together.
 
+    With `keep_links` a directory does not replace a link to one: as dpkg does it, since packages
+    have `/lib` where the system has a link to `usr/lib`.
+
     Raises everywhere:
         Damaged: an entry has no possible place, or a hard link leads nowhere.
         BuildError: the tree needs more than the limits.
     """
 
-    def __init__(self, contents: Contents, meter: Meter) -> None:
+    def __init__(self, contents: Contents, meter: Meter, *, keep_links: bool = False) -> None:
+        self._keep_links = keep_links
         self.root = _new_folder()
         self.root.mode = stat.S_IFDIR | 0o555  # unless a layer says more, as podman has it
         self._contents = contents
@@ -75,6 +79,9 @@ class Overlay:
         old = parent.children.get(name)
         if stat.S_ISDIR(row.mode) and old is not None and stat.S_ISDIR(old.mode):
             _set_attributes(old, row)
+            return
+        is_kept = self._keep_links and old is not None and stat.S_ISLNK(old.mode)
+        if is_kept and stat.S_ISDIR(row.mode) and self._walk(row.path, make=True) is not None:
             return
         node = Node(row.mode, rdev=row.rdev, target=row.target)
         _set_attributes(node, row)
