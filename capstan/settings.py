@@ -22,7 +22,7 @@ from pathlib import Path
 from capstan import ui, units
 from capstan.errors import UsageError
 
-Value = str | int | bool | tuple[str, ...] | Mapping[str, str]
+Value = str | int | float | bool | tuple[str, ...] | Mapping[str, str]
 
 CONFIG_VARIABLE = "CAPSTAN_CONFIG"
 """Names another user file; not a setting, since it says where settings are."""
@@ -72,6 +72,10 @@ def _text(text: str) -> str:
     return text
 
 
+def _path(text: str) -> str:
+    return str(Path(_text(text)).expanduser().absolute())
+
+
 def _path_from(raw: object, folder: Path) -> str:
     if not isinstance(raw, str):
         raise ValueError
@@ -99,6 +103,16 @@ def _map_from(raw: object, _folder: Path) -> dict[str, str]:
     if not isinstance(raw, dict) or not all(isinstance(item, str) for item in raw.values()):
         raise ValueError
     return {str(name): _text(item) for name, item in raw.items()}
+
+
+def _paths(text: str) -> dict[str, str]:
+    return _paths_from(_map(text), Path.cwd())
+
+
+def _paths_from(raw: object, folder: Path) -> dict[str, str]:
+    """Each value is one path or several with ":" between them."""
+    items = _map_from(raw, folder).items()
+    return {name: ":".join(_path_from(p, folder) for p in item.split(":")) for name, item in items}
 
 
 def _show_list(value: Value) -> str:
@@ -152,10 +166,32 @@ def whole(least: int) -> Kind:
     return Kind(f"a whole number, {least} or more", lambda text: check(int(text)), from_toml)
 
 
+def number(least: float, most: float) -> Kind:
+    """A number in a range; whole or not."""
+
+    def check(value: float) -> float:
+        if not least <= value <= most:
+            raise ValueError
+        return value
+
+    def from_toml(raw: object, _folder: Path) -> float:
+        if not isinstance(raw, int | float) or isinstance(raw, bool):
+            raise ValueError
+        return check(float(raw))
+
+    return Kind(
+        f"a number from {least:g} to {most:g}",
+        lambda text: check(float(text)),
+        from_toml,
+        lambda value: f"{value:g}",
+    )
+
+
 TEXT = Kind("text", _text, _of_text(_text))
-PATH = Kind("a path", lambda text: str(Path(_text(text)).absolute()), _path_from)
+PATH = Kind("a path", _path, _path_from)
 LIST = Kind("a list, like a,b", _list, _list_from, _show_list)
 MAP = Kind("pairs, like a=b,c=d", _map, _map_from, _show_map)
+PATHS = Kind("pairs with paths, like a=/b,c=/d:/e", _paths, _paths_from, _show_map)
 BOOL = Kind("true or false", _bool, _bool_from, lambda value: "true" if value else "false")
 SIZE = Kind(
     "a size, like 256M or 2G",
@@ -252,29 +288,31 @@ TABLE: tuple[Setting, ...] = (
         "CAPSTAN_REGISTRY",
         None,
         "registry of names without a host: HOST[:PORT][/NAMESPACE]",
-        kind=TEXT,
+        project=True,
     ),
     Setting(
         "insecure_registries",
         "CAPSTAN_INSECURE_REGISTRIES",
         None,
-        "hosts whose certificates are not checked, or that have none: HOST[:PORT],...",
+        "hosts whose certificates are not checked, or that have none: HOST[:PORT]",
         kind=LIST,
+        unset="none",
     ),
     Setting(
         "trust",
         "CAPSTAN_TRUST",
         None,
-        "what must be signed, by which public key: HOST[/NAMESPACE]=FILE[:FILE],...",
-        kind=MAP,
+        "what must be signed, by which public keys: HOST[/NAMESPACE]=FILE[:FILE]",
+        kind=PATHS,
+        unset="nothing",
     ),
     Setting(
         "registry_timeout",
         "CAPSTAN_REGISTRY_TIMEOUT",
         None,
         "seconds a registry may be silent",
-        kind=whole(1),
-        default=30,
+        kind=number(0.1, 3600),
+        default=30.0,
     ),
     Setting(
         "registry_tries",
@@ -396,6 +434,13 @@ def get_int(key: str, given: str | None = None) -> int | None:
     """The value of a setting that is a number or a size in bytes."""
     value = lookup(key, given).value
     assert value is None or isinstance(value, int)
+    return value
+
+
+def get_float(key: str, given: str | None = None) -> float | None:
+    """The value of a setting that is a number."""
+    value = lookup(key, given).value
+    assert value is None or isinstance(value, int | float)
     return value
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 PROJECT_FILE = "capstan.toml"
 MAX_SIZE = 1 << 20
 
+TomlValue = str | int | float | bool | list[str] | dict[str, str]
 Stamp = tuple[int, int, int]
 
 
@@ -202,7 +203,7 @@ def _parse(path: Path) -> TOMLDocument:
         raise UsageError(f"{path}: not TOML: {err}", hint="correct it with an editor") from err
 
 
-def to_toml(row: Setting, value: Value) -> str | int | bool | list[str] | dict[str, str]:
+def to_toml(row: Setting, value: Value) -> TomlValue:
     """`value` as TOML and JSON have it: sizes are text, all else is what it is."""
     if isinstance(value, tuple):
         return list(value)

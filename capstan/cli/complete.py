@@ -9,7 +9,7 @@ by what its help calls them, so a command need not say it again.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import click
 from click.shell_completion import CompletionItem
@@ -63,15 +63,43 @@ def images_or_files(ctx: click.Context, param: click.Parameter, incomplete: str)
     return [*found, CompletionItem(incomplete, type="file")]
 
 
+def instances(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> Items:
+    """The instances, running or not, by name."""
+    from capstan import paths
+    from capstan.run.records import Places
+
+    try:
+        found = Places(paths.data_root()).all_names()
+    except (CapstanError, OSError):
+        return []
+    return starting(sorted(found.values()), incomplete)
+
+
+def things(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
+    """Whatever a name can stand for: an instance, an image, a file."""
+    found = instances(ctx, param, incomplete)
+    return [*found, *images_or_files(ctx, param, incomplete)]
+
+
 def starting(words: Iterable[str], incomplete: str) -> Items:
     """The words that begin so."""
     return [CompletionItem(word) for word in words if word.startswith(incomplete)]
 
 
 def attach(command: click.Command) -> None:
-    """Complete the parameters of `command` that take the name of an image."""
+    """Complete the parameters of `command` that take the name of an image or an instance."""
     for param in command.params:
-        words = set(re.findall(r"[A-Z_]+", param.metavar or (param.name or "").upper()))
-        if param._custom_shell_complete is None and ("IMAGE" in words or words == {"NAME", "TAG"}):
-            has_files = words & {"PATH", "PROGRAM", "DIR", "FILE"}
-            param._custom_shell_complete = images_or_files if has_files else images
+        if param._custom_shell_complete is None:
+            words = set(re.findall(r"[A-Z_]+", param.metavar or (param.name or "").upper()))
+            param._custom_shell_complete = _named(words)
+
+
+def _named(words: set[str]) -> Callable[[click.Context, click.Parameter, str], Items] | None:
+    """What completes a parameter that the help calls so: `IMAGE|FILE...`, `NAME[:TAG]`."""
+    if {"IMAGE", "INSTANCE"} <= words:
+        return things
+    if "IMAGE" in words:
+        return images_or_files if words & {"PATH", "PROGRAM", "DIR", "FILE"} else images
+    if "INSTANCE" in words:
+        return instances
+    return images if words == {"NAME", "TAG"} else None

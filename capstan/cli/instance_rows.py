@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from capstan import ui
 from capstan.cli import times
 from capstan.errors import CapstanError, MachineError, UsageError
-from capstan.run.instances import Instance, Instances
 from capstan.run.records import ACTIVE, SHORT_ID, Config, Record, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from capstan.run.instances import Instance, Instances
 
 COLUMNS = ("id", "name", "image", "command", "created", "status", "ports")
 FILTERS = ("name", "id", "label", "status", "exited", "ancestor")
@@ -24,6 +25,8 @@ COMMAND_MAX = 30
 
 def opened() -> Instances:
     """The instances, after repairs; what was wrong is told on stderr."""
+    from capstan.run.instances import Instances
+
     instances = Instances()
     for line in instances.repair():
         ui.say(f"capstan: {line}")

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from capstan import settings
-from capstan.errors import UsageError
 
 if TYPE_CHECKING:
     from capstan.repo.names import Reach
@@ -39,34 +38,16 @@ def reach(tls_verify: bool = True) -> Reach:
     from capstan.repo.limits import Patience
     from capstan.repo.names import Reach
 
-    silence = _number("registry_timeout", 30.0, 0.1)
+    silence = settings.get_float("registry_timeout") or 0.0
     return Reach(
         registry=settings.get("registry"),
-        insecure=listed("insecure_registries"),
+        insecure=settings.get_list("insecure_registries"),
         verify=tls_verify,
         environ=dict(os.environ),
         home=Path.home(),
         patience=Patience(
-            connect=min(10.0, silence), silence=silence, tries=int(_number("registry_tries", 5, 1))
+            connect=min(10.0, silence),
+            silence=silence,
+            tries=settings.get_int("registry_tries") or 1,
         ),
     )
-
-
-def listed(key: str) -> tuple[str, ...]:
-    """The parts of a setting that is a list."""
-    return tuple(part.strip() for part in (settings.get(key) or "").split(",") if part.strip())
-
-
-def _number(key: str, default: float, least: float) -> float:
-    text = settings.get(key)
-    if text is None:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not least <= value <= 3600:
-        raise UsageError(
-            f"the setting {key} is {text!r}", hint=f"expected a number from {least:g} to 3600"
-        )
-    return value

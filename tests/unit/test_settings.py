@@ -22,6 +22,8 @@ SAMPLES: dict[str, tuple[str, str, str, str]] = {
     "a whole number, 1 or more": ("1", "2", "33", "4"),
     "true or false": ("true", "false", "true", "false"),
     "a list, like a,b": ("a", "b,c", "d,e,f", "g"),
+    "a number from 0.1 to 3600": ("30", "0.5", "3600", "12.5"),
+    "pairs with paths, like a=/b,c=/d:/e": ("a=/b", "a=/c:/b,d=/e f", "f/g=/g", "h=/i"),
     "pairs, like a=b,c=d": ("a=b", "a=c,d=e", "f=g", "h=i"),
     "text": ("one", "two 2", 'th"ree', "vier ü"),
 }
@@ -183,8 +185,9 @@ def test_a_file_of_somebody_else(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_paths_in_files(user: Path, tmp_path: Path) -> None:
     user.parent.mkdir(parents=True)
     for text, wanted in (("~/s", tmp_path / "s"), ("s", user.parent / "s"), ("/s", Path("/s"))):
-        user.write_text(f'root = "{text}"')
+        user.write_text(f'root = "{text}"\ntrust = {{"a.example/b" = "{text}"}}')
         assert settings.get("root") == str(wanted)
+        assert settings.get_map("trust") == {"a.example/b": str(wanted)}
         settings_files._read.cache_clear()
 
 
@@ -213,7 +216,7 @@ def test_a_linked_file_stays_linked(user: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("row", settings.TABLE, ids=lambda row: row.key)
-@effort(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@effort(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_what_is_set_is_found(row: settings.Setting, user: Path, data: st.DataObject) -> None:
     """Any text that a setting takes comes back from the file as the value it stands for."""

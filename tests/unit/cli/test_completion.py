@@ -18,6 +18,7 @@ import pytest
 
 from capstan.cli import completion_cmd
 from capstan.cli import main as cli
+from tests.unit.cli.test_main import HEAVY
 
 TOP = Path(__file__).parents[3]
 DEADLINE = 60.0
@@ -35,6 +36,8 @@ CASES = {
     "rmi my/im\t": "rmi my/image",
     "rmi my/image:1\t": "rmi my/image:1.5",
     "inspect pi\t": "inspect pinned:2",
+    "stop we\t": "stop web-1",
+    "logs -f we\t": "logs -f web-1",
     "run ./prog\t": "run ./program",
     "run prog\t": "run program",
     "nonsense x\t": "nonsense x",
@@ -53,11 +56,14 @@ START = {
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A store with three names, a file, and a `capstan` that prints what it is called with."""
+    """A store with images and an instance, a file, a `capstan` that prints its arguments."""
     store = tmp_path / "store" / "images"
     for name in ("my+image/latest", "my+image/1.5", "pinned/2"):
         (store / name).parent.mkdir(parents=True, exist_ok=True)
         (store / name).symlink_to("../../objects/" + "0" * 64)
+    names = tmp_path / "store" / "instances" / "names"
+    names.mkdir(parents=True)
+    (names / "web-1").symlink_to("../" + "1" * 64)
     bin_ = tmp_path / "bin"
     bin_.mkdir()
     script = bin_ / "capstan"
@@ -137,14 +143,21 @@ def test_a_damaged_settings_file_is_no_matter(
 
 
 def test_tab_loads_little() -> None:
-    heavy = "{'numpy', 'rich', 'yaml', 'asyncio', 'capstan.build.image', 'capstan.run', 'tomlkit'}"
+    ours = ("capstan.build.image", "capstan.run.machine")
+    heavy = {*HEAVY, *ours} - {"platformdirs"}
     code = (
         "import sys\n"
         "from capstan.cli import completion_cmd\n"
         "assert completion_cmd.answer('bash_complete') == 0\n"
         f"print({heavy} & set(sys.modules), file=sys.stderr)\n"
     )
-    for line in ("capstan ", "capstan rmi ", "capstan run --", "capstan config get "):
+    for line in (
+        "capstan ",
+        "capstan rmi ",
+        "capstan run --",
+        "capstan config get ",
+        "capstan stop ",
+    ):
         environ = {**os.environ, "COMP_WORDS": line}
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, env=environ, check=True

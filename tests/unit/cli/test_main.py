@@ -91,7 +91,16 @@ def test_unexpected_errors_have_no_traceback(
 
 HEAVY = {
     *("numpy", "rich", "yaml", "asyncio", "platformdirs", "tomlkit", "lz4", "capstone", "elftools"),
-    *("qemu", "cryptography", "urllib3", "http.client", "ssl", "email", "multiprocessing"),
+    *(
+        "httpcore",
+        "nacl",
+        "cryptography",
+        "urllib3",
+        "http.client",
+        "ssl",
+        "email",
+        "multiprocessing",
+    ),
 }
 """What no command may import before it knows that it needs it."""
 
