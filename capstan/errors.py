@@ -19,14 +19,14 @@ EXIT_TIMEOUT = 124
 EXIT_TOOL = 125
 
 EXIT_STATUSES = {
-    "0": "Done. `run`: the program ended with 0.",
+    "0": "Done; the program ended with 0.",
     "1": "The answer is no. `check`, `doctor`: it would not run; `config get`: not set.",
-    "124": "`run`: the time of --timeout passed.",
+    "124": "The time of `run --timeout` passed.",
     "125": "Capstan failed, or the command line is wrong; a line on stderr says why.",
-    "126": "`run`: the program cannot be executed.",
-    "127": "`run`: the program was not found in the image.",
+    "126": "The program cannot be executed.",
+    "127": "The program was not found in the image.",
     "128+N": "Signal N ended the program, or capstan: 130 is Ctrl-C, 141 a closed pipe.",
-    "others": "`run`: the program's own status.",
+    "others": "The program's own status: of `run`, `attach` and `start --attach`.",
 }
 """What the exit statuses mean: the table in docs/cli.md and in the manual pages."""
 

@@ -40,7 +40,7 @@ def settings_values(ctx: click.Context, _param: click.Parameter, incomplete: str
         return []
     words = row.kind.choices or (("true", "false") if row.kind is settings.BOOL else ())
     if row.kind is settings.PATH:
-        return [CompletionItem(incomplete, type="file")]
+        return files(ctx, _param, incomplete)
     return starting(words, incomplete)
 
 
@@ -86,20 +86,29 @@ def starting(words: Iterable[str], incomplete: str) -> Items:
     return [CompletionItem(word) for word in words if word.startswith(incomplete)]
 
 
+def files(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> Items:
+    """Files."""
+    return [CompletionItem(incomplete, type="file")]
+
+
 def attach(command: click.Command) -> None:
-    """Complete the parameters of `command` that take the name of an image or an instance."""
+    """Complete the parameters of `command` that take names of images, instances or files."""
     for param in command.params:
-        if param._custom_shell_complete is None:
+        own = param._custom_shell_complete is not None or isinstance(param.type, click.Choice)
+        if not own:
             words = set(re.findall(r"[A-Z_]+", param.metavar or (param.name or "").upper()))
             param._custom_shell_complete = _named(words)
 
 
 def _named(words: set[str]) -> Callable[[click.Context, click.Parameter, str], Items] | None:
     """What completes a parameter that the help calls so: `IMAGE|FILE...`, `NAME[:TAG]`."""
+    has_files = bool(words & {"PATH", "PROGRAM", "DIR", "FILE", "CAPSTANFILE"})
     if {"IMAGE", "INSTANCE"} <= words:
         return things
     if "IMAGE" in words:
-        return images_or_files if words & {"PATH", "PROGRAM", "DIR", "FILE"} else images
+        return images_or_files if has_files else images
     if "INSTANCE" in words:
         return instances
-    return images if words == {"NAME", "TAG"} else None
+    if words == {"NAME", "TAG"}:
+        return images
+    return files if has_files else None

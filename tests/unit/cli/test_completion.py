@@ -40,6 +40,8 @@ CASES = {
     "logs -f we\t": "logs -f web-1",
     "run ./prog\t": "run ./program",
     "run prog\t": "run program",
+    "run --env-file prog\t": "run --env-file program",
+    "save -o prog\t": "save -o program",
     "nonsense x\t": "nonsense x",
 }
 """What is typed, and the command that runs then."""
