@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -181,14 +182,29 @@ def _change(path: Path, edit: Callable[[TOMLDocument], bool]) -> bool:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with fs.locked(path.parent):
+            mode = _mode(path)
             document = _parse(path)
             if not edit(document):
                 return False
-            mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
             fs.atomic_write(path, tomlkit.dumps(document).encode(), mode)
     except OSError as err:
         raise UsageError(f"{path}: {err.strerror}", hint="it holds settings of capstan") from err
     return True
+
+
+def _mode(path: Path) -> int:
+    """The permissions of the file, which is there or can be made.
+
+    Raises:
+        UsageError: it is no file, but a device or a directory.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return 0o644
+    if not stat.S_ISREG(status.st_mode):
+        raise UsageError(f"{path}: not a file", hint=f"name one in {CONFIG_VARIABLE}, or unset it")
+    return stat.S_IMODE(status.st_mode)
 
 
 def _parse(path: Path) -> TOMLDocument:

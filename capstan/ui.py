@@ -40,9 +40,10 @@ def set_level(wanted: Level) -> None:
 
 
 def error(text: str) -> None:
-    """Print a line that must be read on stderr."""
-    with contextlib.suppress(BrokenPipeError):
-        print(text, file=sys.stderr, flush=True)
+    """Print a line that must be read on stderr; where that cannot be written nobody reads it."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
 
 
 def say(text: str) -> None:

@@ -179,20 +179,40 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line `argv` and exit with its status."""
     args = list(sys.argv[1:] if argv is None else argv)
     ui.set_level(ui.Level.NORMAL)
+    _open_streams()
     if asked := os.environ.get(COMPLETE):
         from capstan.cli import completion_cmd
 
         sys.exit(completion_cmd.answer(asked))
     try:
-        status = cli.main(args, prog_name="capstan", standalone_mode=False)
-        sys.stdout.flush()
+        status = _run(args)
     except Exception as err:
         if ui.level() is ui.Level.DEBUG:
             _trace(err)
         status = _report(err)
     except KeyboardInterrupt:
         status = 130
-    sys.exit(status if isinstance(status, int) else 0)
+    sys.exit(status)
+
+
+def _run(args: list[str]) -> int:
+    """Run a command; its exit status. `cli.main` is not used: it makes a closed pipe status 1."""
+    status: object = 0
+    try:
+        with cli.make_context("capstan", args) as ctx:
+            status = cli.invoke(ctx)
+    except click.exceptions.Exit as end:
+        status = end.exit_code
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    return status if isinstance(status, int) else 0
+
+
+def _open_streams() -> None:
+    """Open what of stdin, stdout and stderr is closed: a file must not become one of them."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
 
 
 def _trace(err: Exception) -> None:
@@ -207,8 +227,6 @@ def _report(err: Exception) -> int:
     """Say what failed; the exit status."""
     if isinstance(err, CapstanError):
         _error(err.message, err.hint)
-        return err.exit_code
-    if isinstance(err, click.exceptions.Exit):
         return err.exit_code
     if isinstance(err, click.Abort):
         return 130

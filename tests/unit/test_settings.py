@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 
@@ -228,3 +229,27 @@ def test_what_is_set_is_found(row: settings.Setting, user: Path, data: st.DataOb
     user.unlink(missing_ok=True)
     settings_files.put(user, row, value)
     assert settings.lookup(row.key, environ={}).value == value
+
+
+def test_only_files_are_changed(user: Path) -> None:
+    """Not /dev/null, which a rename would replace."""
+    user.parent.mkdir(parents=True)
+    os.mkfifo(user)
+    with pytest.raises(UsageError, match="not a file"):
+        settings_files.put(user, settings.row("cpus"), 2)
+    with pytest.raises(UsageError, match="not a file"):
+        settings_files.drop(user, "cpus")
+    assert user.is_fifo()
+
+
+def test_changes_at_the_same_time(user: Path) -> None:
+    rows = [row for row in settings.TABLE if samples(row)]
+
+    def change(row: settings.Setting) -> None:
+        for text in samples(row):
+            settings_files.put(user, row, settings.read_text(row, text, "test"))
+
+    with ThreadPoolExecutor(len(rows)) as pool:
+        list(pool.map(change, rows))
+    values = settings_files.read(user, is_project=False)
+    assert values == {r.key: settings.read_text(r, samples(r)[-1], "test") for r in rows}

@@ -89,6 +89,27 @@ def test_unexpected_errors_have_no_traceback(
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        ("config path >/dev/full", 125, "No space left on device"),
+        ("--help >/dev/full", 125, "No space left on device"),
+        ("config path >&-", 0, ""),
+        ("config path <&- >&- 2>&-", 0, ""),
+        ("rmi -y none 2>/dev/full", 125, ""),
+        ("rmi -y none 2>&-", 125, ""),
+        ("syscalls | :; exit ${PIPESTATUS[0]}", 141, ""),
+    ],
+)
+def test_streams_that_cannot_be_written(words: str, status: int, message: str) -> None:
+    line = f"{sys.executable} -m capstan {words}"
+    done = subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, cwd=TOP, check=False
+    )
+    assert (done.returncode, done.stdout) == (status, "")
+    assert message in done.stderr and bool(message) == bool(done.stderr)
+
+
 HEAVY = {
     *("numpy", "rich", "yaml", "asyncio", "platformdirs", "tomlkit", "lz4", "capstone", "elftools"),
     *(
