@@ -20,7 +20,10 @@ WORDS = st.text("abcXYZ019 .-", min_size=1, max_size=8).filter(lambda t: t.strip
 PLACES = (Origin.FLAG, Origin.ENVIRONMENT, Origin.PROJECT, Origin.USER)
 
 
+LETTERS = st.text("ab", min_size=1)
 SAMPLES = (
+    ("pairs with paths", st.builds("{}=/{}".format, LETTERS, LETTERS)),
+    ("a number from", st.integers(1, 3600).map(str)),
     ("path", st.text("ab/", min_size=1, max_size=8).map("/{}".format)),
     ("size", st.builds("{}{}".format, st.integers(1, 9999), st.sampled_from("KMG"))),
     ("whole number", st.integers(1, 10**6).map(str)),
