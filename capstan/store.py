@@ -24,14 +24,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from capstan import fs, holds, paths, ref, storeversion
 from capstan.errors import ImageError, UsageError
@@ -39,6 +37,7 @@ from capstan.holds import Hold
 from capstan.imagefile import Header, read_kernel, read_manifest
 from capstan.manifest import ImageManifest
 from capstan.ref import ImageRef
+from capstan.storenames import Names, add_repo, no_image, point, read_repos, target
 
 __all__ = ["Header", "Hold", "Removed", "Store", "StoredImage", "read_kernel", "read_manifest"]
 
@@ -46,11 +45,9 @@ GRACE = 600.0
 CACHE_MAX = 32
 DISK = "disk.img"
 MANIFEST = "manifest.json"
-REPOS = "repos.json"
 UNUSED = ".unused"
 
 _ATTEMPTS = 4
-_ID = re.compile(r"(?:sha256:)?([0-9a-f]{4,64})")
 _AGAIN = "`capstan build` or `capstan pull` it again, or `capstan rmi {}`"
 
 
@@ -84,7 +81,8 @@ class Store:
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or paths.data_root()
         self.objects = self.root / "objects"
-        self.images = self.root / "images"
+        self._names = Names(self.root)
+        self.images = self._names.folder
         self.cache = self.root / "cache"
         self.kernels = self.root / "kernels"
         self.link_cache = self.root / "link"
@@ -104,7 +102,7 @@ class Store:
         """
         storeversion.read(self.root)
         for attempt in range(_ATTEMPTS):
-            found = self._find(name, ids=ids)
+            found = self._names.find(name, ids=ids)
             if found is None:
                 return None
             try:
@@ -123,7 +121,7 @@ class Store:
         """
         image = self.find(name)
         if image is None:
-            raise _no_image(name)
+            raise no_image(name)
         return image
 
     def list(self) -> Sequence[StoredImage]:
@@ -139,7 +137,7 @@ class Store:
         found: list[StoredImage] = []
         damaged: list[ImageError] = []
         todo: list[tuple[str, ImageRef | None]] = []
-        for parsed, link in sorted(self._names()):
+        for parsed, link in sorted(self._names.links()):
             with contextlib.suppress(OSError):
                 todo.append((link.readlink().name, parsed))
         if unnamed:
@@ -149,23 +147,18 @@ class Store:
             try:
                 found.append(self._load(digest, name))
             except ImageError as err:
-                still = _target(self._link(name)) if name is not None else digest
+                still = target(self._names.link(name)) if name is not None else digest
                 if still == digest and (name or (self.objects / digest).is_dir()):
                     damaged.append(err)  # else it was removed meanwhile
         return found, damaged
 
     def names(self, digest: str) -> Sequence[ImageRef]:
         """The names of the image with the ID `digest`, sorted."""
-        return sorted(name for name, link in self._names() if _target(link) == digest)
+        return self._names.of(digest)
 
     def all_names(self) -> Mapping[str, Sequence[ImageRef]]:
         """The names of every image that has any, by its ID."""
-        found: dict[str, list[ImageRef]] = {}
-        for name, link in sorted(self._names()):
-            digest = _target(link)
-            if digest is not None:
-                found.setdefault(digest, []).append(name)
-        return found
+        return self._names.by_digest()
 
     def digests(self) -> Sequence[str]:
         """The IDs of all images, with and without names."""
@@ -173,7 +166,7 @@ class Store:
 
     def repo_digests(self, image: StoredImage) -> Sequence[str]:
         """The registry names ("host/name@sha256:...") the image was pulled from or pushed to."""
-        return _read_repos(self.objects / image.digest)
+        return read_repos(self.objects / image.digest)
 
     # --- names ---------------------------------------------------------------------------------
 
@@ -199,7 +192,7 @@ class Store:
         if not name.digest:
             raise UsageError(f"{repo_digest} has no @sha256: digest")
         with self._locked():
-            self._add_repo(self._object(image.digest), name)
+            add_repo(self._object(image.digest), name)
 
     def remove(self, name: str, *, force: bool = False) -> Removed:
         """Forget the name, and the image with it when it has no other.
@@ -211,7 +204,7 @@ class Store:
             ImageError: there is none of that name, or it is in use.
         """
         with self._locked():
-            digest, doomed = self._doomed(name, force)
+            digest, doomed = self._names.doomed(name, force=force)
             users = holds.owners(self.objects / digest)
             last = set(self.names(digest)) <= set(doomed)
             if users and last and not force:
@@ -220,7 +213,7 @@ class Store:
                     hint="remove that first, or use --force to take only the name away",
                 )
             for parsed in doomed:
-                self._forget(parsed)
+                self._names.forget(parsed)
             if not last:
                 return Removed(tuple(doomed), None)
             self._uncache(digest)
@@ -243,7 +236,7 @@ class Store:
                 if (names and not named) or holds.owners(self.objects / digest):
                     continue
                 for name in names:
-                    self._forget(name)
+                    self._names.forget(name)
                 self._uncache(digest)
                 self._discard(self.objects / digest)
                 self._discard(self.unpacked / digest)
@@ -302,7 +295,7 @@ class Store:
         """The image an earlier `put` stored under the content key `key`."""
         storeversion.read(self.root)
         link = self.cache / key
-        digest = _target(link)
+        digest = target(link)
         if digest is None:
             return None
         try:
@@ -326,7 +319,7 @@ class Store:
         """Let `cached_build` find an image under one more key."""
         with self._locked(), contextlib.suppress(ImageError):
             self._object(image.digest)
-            self._point(self.cache / key, image.digest)
+            point(self.root, self.cache / key, image.digest)
 
     def put(
         self,
@@ -379,100 +372,18 @@ class Store:
         if name is not None:
             self._name(name, digest)
         if key is not None:
-            self._point(self.cache / key, digest)
+            point(self.root, self.cache / key, digest)
         self._sweep()
 
     def _name(self, name: ImageRef, digest: str) -> None:
-        if name.digest:
-            self._add_repo(self.objects / digest, name)
-        if _target(self._link(name)) != digest:
-            self._point(self._link(name), digest)
+        self._names.give(name, digest)
         with contextlib.suppress(OSError):
             (self.objects / digest / UNUSED).unlink(missing_ok=True)
 
-    def _point(self, link: Path, digest: str) -> None:
-        up = "/".join([".."] * len(link.parent.relative_to(self.root).parts))
-        fs.atomic_symlink(link, f"{up}/objects/{digest}")
-
-    def _add_repo(self, place: Path, name: ImageRef) -> None:
-        known = _read_repos(place)
-        entry = f"{name.repository}@{name.digest}"
-        if entry not in known:
-            fs.atomic_write(place / REPOS, json.dumps([*known, entry], indent=1).encode())
-
-    def _forget(self, name: ImageRef) -> None:
-        link = self._link(name)
-        fs.unlink(link)
-        with contextlib.suppress(OSError):
-            link.parent.rmdir()
-
     def _uncache(self, digest: str) -> None:
         for path in self._links(self.cache):
-            if _target(path) == digest:
+            if target(path) == digest:
                 fs.unlink(path)
-
-    def _doomed(self, name: str, force: bool) -> tuple[str, Sequence[ImageRef]]:
-        """The object `name` stands for, and the names `remove` shall take from it."""
-        parsed = ref.try_parse(name)
-        digest = self._find_name(parsed) if parsed is not None else None
-        if parsed is not None and digest is not None and self._link(parsed).is_symlink():
-            return digest, [replace(parsed, digest="") if parsed.tag else parsed]
-        digest = digest or self._find_id(name)
-        if digest is None:
-            raise _no_image(name)
-        names = self.names(digest)
-        if len(names) > 1 and not force:
-            raise ImageError(
-                f"{name} has several names: {', '.join(map(str, names))}",
-                hint="remove them one by one, or all of them with --force",
-            )
-        return digest, names
-
-    def _link(self, name: ImageRef) -> Path:
-        tag = name.tag or f"@{name.digest}"
-        return self.images / name.repository.replace("/", "+") / tag
-
-    def _find(self, name: str, *, ids: bool) -> tuple[str, ImageRef | None] | None:
-        """The ID of the image `name` stands for, and what to call it."""
-        parsed = ref.try_parse(name)
-        digest = self._find_name(parsed) if parsed is not None else None
-        if digest is None and ids:
-            digest = self._find_id(name)
-        if digest is None:
-            return None
-        if parsed is not None and _target(self._link(parsed)) == digest:
-            return digest, parsed
-        return digest, next(iter(self.names(digest)), None)
-
-    def _find_name(self, name: ImageRef) -> str | None:
-        """The object of a name; with a digest the one the registry knows by it."""
-        digest = _target(self._link(name))
-        if not name.digest:
-            return digest
-        entry = f"{name.repository}@{name.digest}"
-        for candidate in ((digest,) if digest else ()) + tuple(self.digests()):
-            if entry in _read_repos(self.objects / candidate):
-                return candidate
-        return None
-
-    def _find_id(self, text: str) -> str | None:
-        matched = _ID.fullmatch(text)
-        if matched is None:
-            return None
-        found = sorted(path.name for path in self.objects.glob(f"{matched[1]}*"))
-        if len(found) > 1:
-            raise ImageError(
-                f"{text}: {len(found)} images have an ID that begins so",
-                hint=f"one of {', '.join(digest[:16] for digest in found[:4])}",
-            )
-        return found[0] if found else None
-
-    def _names(self) -> Iterator[tuple[ImageRef, Path]]:
-        for link in self.images.glob("*/*"):
-            if link.is_symlink():
-                parsed = _parsed_link(link)
-                if parsed is not None:
-                    yield parsed, link
 
     def _links(self, folder: Path) -> Sequence[Path]:
         return [path for path in folder.glob("*") if path.is_symlink()]
@@ -530,8 +441,8 @@ class Store:
         for note in self.cache.glob("[0-9a-f]*.*"):
             if note.name.partition(".")[0] not in keys:
                 fs.unlink(note)
-        used = set(map(_target, by_age[:CACHE_MAX]))
-        used.update(_target(link) for _, link in self._names())
+        used = set(map(target, by_age[:CACHE_MAX]))
+        used.update(target(link) for _, link in self._names.links())
         now = time.time()
         for place in self.objects.glob("[0-9a-f]*"):
             if place.name in used:
@@ -553,36 +464,6 @@ class Store:
         folders += [place / holds.FOLDER for place in places]
         for folder in (*folders, *self.images.glob("*")):
             fs.sweep_temps(folder)
-
-
-def _target(link: Path) -> str | None:
-    """The object a link points at, None when it is gone."""
-    try:
-        return link.readlink().name
-    except OSError:
-        return None
-
-
-def _parsed_link(link: Path) -> ImageRef | None:
-    repository = link.parent.name.replace("+", "/")
-    mark = "" if link.name.startswith("@") else ":"
-    return ref.try_parse(f"{repository}{mark}{link.name}")
-
-
-def _read_repos(place: Path) -> list[str]:
-    try:
-        raw: Any = json.loads((place / REPOS).read_bytes())
-    except (OSError, ValueError):
-        return []
-    return [str(entry) for entry in raw] if isinstance(raw, list) else []
-
-
-def _no_image(name: str) -> ImageError:
-    parsed = name if _ID.fullmatch(name) else ref.parse(name)
-    return ImageError(
-        f"there is no image {parsed}",
-        hint="`capstan images` lists them; `capstan build -t NAME PATH` makes one",
-    )
 
 
 def _unused(place: Path, now: float) -> bool:

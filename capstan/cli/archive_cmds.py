@@ -72,7 +72,7 @@ def load(source: Path, quiet: bool) -> None:
     "layout",
     type=click.Choice(["raw", "qcow2", "tar"]),
     default="raw",
-    help="raw: the bootable disk; qcow2: the same for QEMU; tar: the files in the image",
+    help="raw: the disk; qcow2: the same as QCOW2; tar: the files in the image",
 )
 @click.argument("image")
 def export(output: Path, layout: str, image: str) -> None:

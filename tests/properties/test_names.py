@@ -11,9 +11,10 @@ from pathlib import Path
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from capstan import ref, store
+from capstan import ref, storenames
 from capstan.ref import ImageRef
 from capstan.store import Store
+from capstan.storenames import Names
 from tests.lib import stored
 
 WORD = st.text(string.ascii_lowercase + string.digits, min_size=1, max_size=6)
@@ -80,15 +81,15 @@ def test_what_is_left_out_is_latest_and_here(path: str, tag: str) -> None:
 
 @given(REFS, REFS)
 def test_no_two_names_share_a_place(one: ImageRef, two: ImageRef) -> None:
-    place = Store(Path("/s"))
+    place = Names(Path("/s"))
     same = (one.repository, one.tag or one.digest) == (two.repository, two.tag or two.digest)
-    assert (place._link(one) == place._link(two)) == same
+    assert (place.link(one) == place.link(two)) == same
     for name in (one, two):
-        link = place._link(name)
-        assert link.parent.parent == place.images and ".." not in link.parts
+        link = place.link(name)
+        assert link.parent.parent == place.folder and ".." not in link.parts
         assert all(len(os.fsencode(part)) <= 255 for part in link.parts)
-        read = store._parsed_link(link)
-        assert read is not None and place._link(read) == link
+        read = storenames.read_link(link)
+        assert read is not None and place.link(read) == link
 
 
 @given(
