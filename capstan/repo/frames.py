@@ -96,7 +96,8 @@ def _groups(fd: int, files: Sequence[FileBlocks]) -> Iterator[list[Block]]:
             continue
         group += blocks
         size = sum(block.size for block in group)
-        if size >= 4 * GROUP or _is_cut(fd, blocks):
+        content = sum(block.logical for block in group)
+        if size >= 4 * GROUP or content >= 4 * PIECE or _is_cut(fd, blocks):
             yield group
             group = []
     if group:

@@ -13,6 +13,7 @@ LIST_MAX = 4 << 20
 JSON_DEPTH = 64
 REDIRECTS = 5
 FRAME_MAX = 64 << 20  # bytes on disk of one frame
+UNPACKED_MAX = 64 << 20  # bytes of files in one frame
 DISK_MAX = 1 << 42
 PIECES_MAX = 65_536
 PAGES_MAX = 100

@@ -126,9 +126,9 @@ class _Sender:
         digest = sha256(content)
         known = self._known.blob(digest)
         if known is None or not self._is_there(known):
-            blob = packing.pack(content)
+            kind, blob = packing.pack(content, frame.blocks)
             sent = self.blob(blob)
-            known = Descriptor(packing.RAW, sent.digest, sent.size)
+            known = Descriptor(kind, sent.digest, sent.size)
         self._meter.advance(frame.size)
         return Piece(digest, frame.size, frame.runs, known)
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from capstan import ref
 from capstan.errors import RepoError, UsageError
-from capstan.repo import doc, frames, index, keys, packing, sign
+from capstan.extents import Block
+from capstan.repo import doc, frames, index, keys, lz4ref, packing, sign
 from capstan.repo.answers import Backoff, Transient
 from capstan.repo.auth import parse_challenge
 from capstan.repo.credentials import Credentials, Keyring
@@ -166,8 +167,8 @@ def test_frames_cover_the_disk_once(tmp_path: Path) -> None:
         out.truncate(image.disk.stat().st_size)
         for frame in parts:
             content = frames.read(disk.fileno(), frame)
-            blob = packing.pack(content)
-            assert packing.unpack(blob, frame.size, "x") == content
+            kind, blob = packing.pack(content, frame.blocks)
+            assert packing.unpack(kind, blob, frame.size, "x") == content
             frames.write(out.fileno(), frame.runs, content)
     assert copy.read_bytes() == image.disk.read_bytes()
     runs = sorted(run for frame in parts for run in frame.runs)
@@ -208,6 +209,55 @@ def test_real_pool(tmp_path: Path) -> None:
         512,
     ]
     assert found[0][0].is_lz4 and not found[1][0].is_lz4
+    with disk.open("rb") as file:
+        parts = [part for part in frames.cut(disk, found) if part.kind == "data"]
+        contents_of = [frames.read(file.fileno(), part) for part in parts]
+    for part, content in zip(parts, contents_of, strict=True):
+        kind, blob = packing.pack(content, part.blocks)
+        assert kind == (packing.LZ4 if any(b.is_lz4 for b in part.blocks) else packing.RAW)
+        for is_exact in (False, True):
+            assert packing.unpack(kind, blob, part.size, "x", is_exact) == content
+
+
+def test_lz4_that_cannot_be_done_again_stays() -> None:
+    import lz4.block
+
+    text = b"".join(b"%d " % (n * n % 977) for n in range(2000))
+    text = text[: len(text) // 512 * 512]
+    for mode in ("default", "high_compression"):
+        packed = lz4.block.compress(text, mode=mode, store_size=False)
+        stored = (len(packed).to_bytes(4, "big") + packed).ljust(8192, b"\0")
+        block = Block(0, 8192, len(text), True)
+        kind, blob = packing.pack(stored, [block])
+        assert kind == (packing.LZ4 if mode == "default" else packing.RAW)
+        assert packing.unpack(kind, blob, 8192, "x") == stored
+    kind, _ = packing.pack(b"\0\0\1\0" + noise(1, 8188), [block])
+    assert kind == packing.RAW
+
+
+def test_frames_that_lie() -> None:
+    for plain in (b"", b"CAPLZ4\0\1", b"CAPLZ4\0\1" + b"\xff" * 4, b"x" * 100):
+        with pytest.raises(RepoError, match="unpacks"):
+            packing.unpack(packing.LZ4, packing._zstd(plain), 4096, "x")
+    row = (1).to_bytes(2, "little") + (8).to_bytes(2, "little") + bytes(2)
+    whole = b"CAPLZ4\0\1" + (1).to_bytes(4, "little") + row + bytes(4096)
+    assert packing.unpack(packing.LZ4, packing._zstd(whole), 4096, "x") == bytes(4096)
+    with pytest.raises(RepoError, match="unpacks"):
+        packing.unpack(packing.LZ4, packing._zstd(whole + b"x"), 4096, "x")
+    with pytest.raises(RepoError, match="unpacks"):
+        packing.unpack(packing.LZ4, packing._zstd(whole), 8192, "x")
+    with pytest.raises(RepoError, match="damaged"):
+        packing.unpack(packing.LZ4, b"garbage" * 9, 4096, "x")
+
+
+@given(st.lists(st.tuples(st.binary(max_size=40), st.integers(1, 60)), max_size=30))
+def test_our_lz4_is_the_librarys(parts: list[tuple[bytes, int]]) -> None:
+    import lz4.block
+
+    data = b"".join(part * times for part, times in parts)
+    packed = lz4ref.compress(data)
+    assert packed == lz4.block.compress(data, store_size=False)
+    assert lz4.block.decompress(packed, uncompressed_size=len(data)) == data
 
 
 # --- keys, signatures --------------------------------------------------------------------------
