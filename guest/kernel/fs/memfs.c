@@ -438,6 +438,21 @@ static int rootfs_mkdir(const char *path, uint32_t mode)
     return err == -EEXIST ? 0 : err;
 }
 
+/* What an image has in /run stays to be seen, as in a container. A directory
+ * of the pool counts its entries, "." and ".." too. */
+static int run_mount(const char *where)
+{
+    struct file *f;
+    int err = vfs_open(NULL, where, O_RDONLY, 0, &f);
+    bool is_empty;
+
+    if (err)
+        return err;
+    is_empty = f->inode->size <= 2;
+    file_put(f);
+    return is_empty ? tmpfs_mount(where) : 0;
+}
+
 static int rootfs_mount_others(void)
 {
     static const struct {
@@ -447,7 +462,7 @@ static int rootfs_mount_others(void)
     } mounts[] = {
         {"/dev", 0755, devfs_mount},    {"/proc", 0555, procfs_mount},
         {"/sys", 0555, sysfs_mount},    {"/dev/shm", 01777, tmpfs_mount},
-        {"/run", 0755, tmpfs_mount},    {"/tmp", 01777, NULL},
+        {"/run", 0755, run_mount},    {"/tmp", 01777, NULL},
     };
 
     for (size_t n = 0; n < ARRAY_SIZE(mounts); n++) {
