@@ -49,9 +49,7 @@ class Given:
         """The project's name; with -p no file is needed."""
         from capstan.compose import project
 
-        if self.request.name:
-            return project.check_name(self.request.name)
-        return project.load(self.request).name
+        return project.name_of(self.request)
 
     def engine(self) -> Engine:
         """What does the work."""

@@ -61,6 +61,7 @@ class Engine:
         self.root = root
         self.instances = Instances(root)
         self._say = say
+        self._noted: set[str] = set()
         for line in self.instances.repair():
             say(line)
 
@@ -123,14 +124,14 @@ class Engine:
         with Keeper(self.root, project).locked():
             for member in members.of(self.instances, project, services):
                 if not member.instance.is_active:
-                    member.instance.start(self._say)
+                    member.instance.start(self.note)
                     self._say(f"{member.instance.name}: started")
 
     def restart(self, project: str, services: Sequence[str], timeout: float | None) -> None:
         """Stop instances and start them again."""
         with Keeper(self.root, project).locked():
             for member in members.of(self.instances, project, services):
-                member.instance.restart(timeout, self._say)
+                member.instance.restart(timeout, self.note)
                 self._say(f"{member.instance.name}: restarted")
 
     def health(self, member: Member) -> str:
@@ -148,6 +149,12 @@ class Engine:
     def say(self, text: str) -> None:
         """A line for the user."""
         self._say(text)
+
+    def note(self, text: str) -> None:
+        """A line about this host: once is enough for all machines."""
+        if text not in self._noted:
+            self._noted.add(text)
+            self._say(text)
 
     def _orphans(self, project: Project, *, remove: bool) -> None:
         found = members.of(self.instances, project.name)
@@ -211,10 +218,10 @@ class _Up:
         if self._options.no_start:
             return
         if not member.instance.is_active:
-            member.instance.start(self._engine.say)
+            member.instance.start(self._engine.note)
             self._engine.say(f"{name}: started")
         elif restarts:
-            member.instance.restart(self._options.timeout, self._engine.say)
+            member.instance.restart(self._options.timeout, self._engine.note)
             self._engine.say(f"{name}: restarted")
         else:
             self._engine.say(f"{name}: runs")
@@ -237,7 +244,7 @@ class _Up:
             instance.release()
             self._engine.say(f"{instance.name}: created")
         else:
-            instance.start(self._engine.say)
+            instance.start(self._engine.note)
             self._engine.say(f"{instance.name}: started")
 
     # --- waiting ---

@@ -53,8 +53,6 @@ REFUSED = {
     "uts": "a machine's host name is its own",
     "volumes_from": "there are no volumes in this version",
     "external_links": "put both services into one project",
-    "configs": "put the file into the image: `files:` of a Capstanfile",
-    "secrets": "use `environment:` or put the file into the image",
     "runtime": "there is one: QEMU",
     "credential_spec": "Windows only",
     "provider": "not supported",

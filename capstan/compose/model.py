@@ -76,10 +76,12 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A file or directory of the host, copied into the machine's image."""
+    """A file or directory of the host, or a text, that is copied into the machine's image."""
 
-    source: Path
+    source: Path | None
     target: str
+    content: str = ""
+    variable: str = ""  # where a text came from, if not from the file
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,12 +33,19 @@ class Request:
     environ: Mapping[str, str] = field(default_factory=dict)
 
 
-def load(request: Request) -> Project:
-    """The project.
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """The files as one, before a service of them is looked at."""
 
-    Raises:
-        UsageError: no file, or something in one is wrong; FILE:LINE and the key are in front.
-    """
+    name: str
+    root: Node
+    files: tuple[Path, ...]
+    folder: Path
+    environ: dict[str, str]
+    missing: dict[str, Place]
+
+
+def _open(request: Request) -> _Opened:
     files = request.files or _listed(request.environ) or _search(Path.cwd())
     folder = (request.folder or files[0].parent).absolute()
     environ = {**_env_files(request, folder), **request.environ}
@@ -46,11 +53,32 @@ def load(request: Request) -> Project:
     environ.setdefault("COMPOSE_PROJECT_NAME", request.name or "")
     root = _merged(files, environ, missing)
     name = _name(request, environ, root, folder)
-    context = read.Context(folder, environ)
+    return _Opened(name, root, files, folder, environ, missing)
+
+
+def name_of(request: Request) -> str:
+    """The project's name; the services may be wrong.
+
+    Raises:
+        UsageError: no file, or it is not YAML.
+    """
+    return check_name(request.name) if request.name else _open(request).name
+
+
+def load(request: Request) -> Project:
+    """The project.
+
+    Raises:
+        UsageError: no file, or something in one is wrong; FILE:LINE and the key are in front.
+    """
+    opened = _open(request)
+    environ = opened.environ
+    context = read.Context(opened.folder, environ)
     context.warnings += [
-        f"{place}: the variable {text} is not set; it is empty" for text, place in missing.items()
+        f"{place}: the variable {text} is not set; it is empty"
+        for text, place in opened.missing.items()
     ]
-    project = _project(name, root, context, tuple(files))
+    project = _project(opened.name, opened.root, context, opened.files)
     wanted = request.profiles or tuple(
         p for p in environ.get("COMPOSE_PROFILES", "").split(",") if p
     )
@@ -230,6 +258,9 @@ def _project(name: str, root: Node, context: read.Context, files: tuple[Path, ..
             raise node.complain("unknown key", hint=f"known keys: {', '.join(TOP)}")
     if not top.get("services") or not top["services"].pairs():
         raise root.complain("no services", hint="add `services:` with one service")
+    context.shared = {
+        kind: top[kind].pairs() if kind in top else {} for kind in ("configs", "secrets")
+    }
     services = {n: read.service(n, node, context) for n, node in top["services"].pairs().items()}
     networks = {
         n: read.network(n, node, context)

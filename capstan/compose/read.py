@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from capstan.compose import healthcheck, interpolate, merge, values
+from capstan.compose import copies, healthcheck, interpolate, merge, values
 from capstan.compose.keys import NO_EFFECT, REFUSED, WARNED
 from capstan.compose.model import (
     DEFAULT_NETWORK,
@@ -20,7 +20,6 @@ from capstan.compose.model import (
     Build,
     Condition,
     Dependency,
-    Mount,
     Network,
     Service,
 )
@@ -37,6 +36,7 @@ class Context:
 
     folder: Path
     environ: Mapping[str, str]
+    shared: Mapping[str, Mapping[str, Node]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
     def warn(self, node: Node, text: str) -> None:
@@ -59,7 +59,9 @@ def service(name: str, node: Node, context: Context) -> Service:
     found: dict[str, Any] = {}
     for key, value in given.items():
         if key in _READERS:
-            found.update(_READERS[key](value, context))
+            read = _READERS[key](value, context)
+            read["mounts"] = (*found.get("mounts", ()), *read.get("mounts", ()))
+            found.update(read)
         elif not _has_no_effect(key, value, context):
             raise _unknown(value, key)
     if not found.get("image") and not found.get("build"):
@@ -329,55 +331,6 @@ def _one(node: Node, _context: Context) -> dict[str, Any]:
     return {}
 
 
-def _volumes(node: Node, context: Context) -> dict[str, Any]:
-    """What is of the host is copied; there are no volumes yet, which is warned about."""
-    mounts = []
-    for item in node.items("a list of volumes"):
-        source, target, kind, is_read_only = _volume(item)
-        if not target.startswith("/") or ".." in target.split("/") or target == "/":
-            raise item.complain(f"{target!r} is not an absolute path in the machine")
-        if kind == "bind":
-            mounts.append(_mount(item, source, target, context))
-            if not is_read_only:
-                context.warn(item, f"{source} is copied: what is written to {target} stays inside")
-        elif kind != "tmpfs":
-            what = source or "the volume"
-            context.warn(item, f"{what}: no volumes in this version: {target} is lost at the end")
-    return {"mounts": tuple(mounts)}
-
-
-def _mount(node: Node, source: str, target: str, context: Context) -> Mount:
-    path = context.folder / Path(source).expanduser()
-    if not path.is_file() and not path.is_dir():
-        raise node.complain(
-            f"{source} is not a file or directory of the host",
-            hint="sockets and devices of the host cannot be shared with a machine"
-            if path.exists()
-            else "create it, or leave the line out",
-        )
-    return Mount(path, target)
-
-
-def _volume(node: Node) -> tuple[str, str, str, bool]:
-    """Source, target, kind, and whether it is read-only."""
-    if isinstance(node.value, dict):
-        known = {"type", "source", "target", "read_only", "bind", "volume", "tmpfs", "consistency"}
-        if wrong := set(node.value) - known:
-            raise node.value[min(wrong)].complain("unknown key", hint=", ".join(sorted(known)))
-        texts = {k: str(v.value) for k, v in node.value.items() if isinstance(v.value, str)}
-        if "target" not in texts or texts.get("type") not in ("bind", "volume", "tmpfs"):
-            raise node.error("type (bind, volume or tmpfs), source and target")
-        is_read_only = "read_only" in node.value and node.value["read_only"].flag()
-        return texts.get("source", ""), texts["target"], texts["type"], is_read_only
-    text = node.text("SOURCE:TARGET")
-    source, colon, rest = text.partition(":")
-    if not colon:
-        return "", text, "volume", False
-    target, _, flags = rest.partition(":")
-    is_path = source.startswith((".", "/", "~"))
-    return source, target, "bind" if is_path else "volume", "ro" in flags.split(",")
-
-
 def _extra_hosts(node: Node) -> tuple[str, ...]:
     found: list[str] = []
     for name, value in merge.by_name(node).pairs("a mapping, or a list of NAME:ADDRESS").items():
@@ -453,7 +406,9 @@ _READERS: dict[str, Reader] = {
         _one_of("missing", "if_not_present", "always", "never", "build"),
     ),
     "platform": _platform,
-    "volumes": _volumes,
+    "volumes": copies.volumes,
+    "configs": copies.configs,
+    "secrets": copies.secrets,
     "extends": _nothing,  # resolved before
 }
 

@@ -16,6 +16,18 @@ def text(project: Project, layout: str) -> str:
         "services": {name: _service(s) for name, s in project.services.items()},
         "networks": {name: _network(n) for name, n in project.networks.items()},
     }
+    texts = {
+        f"{service.name}-{number}": (
+            {"environment": mount.variable}
+            if mount.variable
+            else {"content": _dollars(mount.content)}
+        )
+        for service in project.services.values()
+        for number, mount in enumerate(service.mounts)
+        if mount.source is None
+    }
+    if texts:
+        value["configs"] = texts
     if project.volumes:
         value["volumes"] = dict.fromkeys(project.volumes)
     if layout == "json":
@@ -45,7 +57,12 @@ def _service(service: Service) -> object:
         "environment": dict(service.environment),
         "working_dir": service.workdir,
         "ports": [_port(port) for port in service.ports],
-        "volumes": [f"{m.source.resolve()}:{m.target}:ro" for m in service.mounts],
+        "volumes": [f"{m.source.resolve()}:{m.target}:ro" for m in service.mounts if m.source],
+        "configs": [
+            {"source": f"{service.name}-{n}", "target": m.target}
+            for n, m in enumerate(service.mounts)
+            if m.source is None
+        ],
         "links": [f"{name}:{alias}" for name, alias in service.links],
         "dns": list(service.dns),
         "extra_hosts": list(service.extra_hosts),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from capstan.compose import project
-from capstan.compose.model import Attachment, Condition, Health, Port, Probe, Project
+from capstan.compose.model import Attachment, Condition, Health, Mount, Port, Probe, Project
 from capstan.compose.project import Request
 from capstan.errors import UsageError
 
@@ -110,7 +110,9 @@ volumes: {data: }
         (service("volumes: ['x:y']"), "'y' is not an absolute path"),
         (service("volumes: [{type: bind, src: x, target: /y}]"), "volumes.src: unknown key"),
         (service("devices: [/dev/kvm]"), "services.a.devices: not supported"),
-        (service("secrets: [a]"), "services.a.secrets: not supported"),
+        (service("secrets: [a]"), "services.a.secrets: there is no a"),
+        ("configs: {c: {}}\n" + service("configs: [c]"), "configs.c: expected one of file"),
+        ("secrets: {c: {external: true}}\n" + service("secrets: [c]"), "external: not supported"),
         (service("network_mode: host"), "services.a.network_mode: host: not supported"),
         (service("network_mode: none\nports: [80]"), "ports need a network"),
         (service("networks: [n]"), "services.a: there is no network n"),
@@ -295,3 +297,24 @@ def test_aliases_of_aliases_end(tmp_path: Path) -> None:
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
     with pytest.raises(UsageError, match="too large or nested too deeply"):
         load(tmp_path, "\n".join(f"x-{line}" for line in lines) + "\nservices: {a: {image: x}}")
+
+
+def test_files_and_texts_are_copied(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("x")
+    top = "configs: {c: {content: 'a $$b'}, d: {file: f}}\nsecrets: {s: {environment: S}}\n"
+    text = "configs: [c, {source: d, target: /etc/d}]\nsecrets: [s]\nvolumes: ['./f:/v:ro']"
+    found = load(tmp_path, top + service(text), environ={"S": "secret"})
+    assert found.services["a"].mounts == (
+        Mount(None, "/c", "a $b"),
+        Mount(tmp_path / "f", "/etc/d"),
+        Mount(None, "/run/secrets/s", "secret", "S"),
+        Mount(tmp_path / "f", "/v"),
+    )
+
+
+def test_the_name_is_had_of_a_wrong_file_too(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("name: n\nservices: {a: {devices: [x]}}")
+    files = (tmp_path / "c.yaml",)
+    assert project.name_of(Request(files=files)) == "n"
+    assert project.name_of(Request(files=files, name="p")) == "p"
+    assert project.name_of(Request(name="p")) == "p"
