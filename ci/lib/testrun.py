@@ -72,11 +72,11 @@ def command(step: Step, argv: list[str], deadline: float) -> None:
         step.notes.append(f"status {status}: {' '.join(argv)}")
 
 
-def tests(step: Step, folder: str, deadline: float) -> None:
-    """A step of pytest."""
+def tests(step: Step, folder: str, deadline: float, *more: str) -> None:
+    """A step of pytest; `more`: options of its own."""
     report = LOGS / f"{step.name.replace(' ', '-')}.xml"
     report.unlink(missing_ok=True)
-    options = ["-rs", "--continue-on-collection-errors", f"--junitxml={report}"]
+    options = ["-rs", "--continue-on-collection-errors", f"--junitxml={report}", *more]
     argv = [PYTHON, "-m", "pytest", *options, folder]
     status = run(argv, report.with_suffix(".log"), deadline)
     if not report.is_file():
@@ -127,10 +127,12 @@ def main() -> int:
     steps: list[tuple[str, Callable[[Step], None]]] = [
         ("guest", lambda step: command(step, guest, 300)),
         ("guest DEBUG=1", lambda step: command(step, [*guest, "DEBUG=1"], 300)),
-        ("unit tests", lambda step: tests(step, "tests/unit", 600)),
+        ("unit tests", lambda step: tests(step, "tests/unit", 600, "-n", "auto")),
         (
             "guest code on the host",
-            lambda step: command(step, ["make", "-s", "-C", "tests/guest_host", "check"], 900),
+            lambda step: command(
+                step, ["make", "-s", JOBS, "-C", "tests/guest_host", "check"], 900
+            ),
         ),
         ("boot tests", lambda step: tests(step, "tests/boot", 600)),
     ]
