@@ -45,6 +45,10 @@ _BLOCK = 4096
 _ZEROS = bytes(_BLOCK)
 _ALWAYS_FINE, _RATIO_MAX = 1 << 30, 1000
 _LEVEL = 3
+_ONLY_OURS = (
+    "`capstan load` takes what `capstan save` wrote; a container image is built with "
+    "`capstan build --from oci-archive:FILE` or `docker-archive:FILE`"
+)
 
 Progress = Callable[[int, int], None]
 
@@ -175,11 +179,11 @@ def load(
                 for entry in _entries(scratch, where)
             ]
     except tarstream.TarError as err:
-        raise ImageError(f"{where}: {err}", hint="save it again, or copy it again") from err
+        raise ImageError(f"{where}: {err}", hint=err.hint) from err
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
         raise ImageError(
             f"{where}: not an archive of images ({err!r})",
-            hint="`capstan load` takes what `capstan save` wrote",
+            hint=_ONLY_OURS,
         ) from err
 
 
@@ -189,7 +193,9 @@ def _spool(source: tarstream.Source, scratch: Path, where: str) -> None:
         name = member.name.removeprefix("./")
         blob = _BLOB.fullmatch(name)
         if blob is None and name not in _TEXTS:
-            raise tarstream.TarError(f"{name!r} does not belong into an archive of images")
+            raise tarstream.TarError(
+                f"{name!r} does not belong into an archive of images", hint=_ONLY_OURS
+            )
         place = scratch / (blob[1] if blob else name)
         if place.exists():
             raise tarstream.TarError(f"{name} comes twice")
@@ -211,9 +217,7 @@ def _spool(source: tarstream.Source, scratch: Path, where: str) -> None:
 def _entries(scratch: Path, where: str) -> Iterator[Mapping[str, Any]]:
     """The images in the index, each name of one image an entry."""
     if not (scratch / "index.json").exists():
-        raise ImageError(
-            f"{where}: has no index.json", hint="`capstan load` takes what `capstan save` wrote"
-        )
+        raise ImageError(f"{where}: has no index.json", hint=_ONLY_OURS)
     index = _read(scratch, "index.json")
     entries = index["manifests"]
     if not entries:
@@ -229,10 +233,9 @@ def _load_image(
     description = _read(scratch, _digest(entry))
     layers = description["layers"]
     if description.get("artifactType") != ARTIFACT or len(layers) != 1:
-        kind = description.get("artifactType") or "container image"
+        kind = description.get("artifactType") or "a container image"
         raise ImageError(
-            f"{where}: {text or 'the image'} is no image of capstan but: {kind}",
-            hint="`capstan load` takes what `capstan save` wrote",
+            f"{where}: {text or 'the image'} is no image of capstan but {kind}", hint=_ONLY_OURS
         )
     told = layers[0]["annotations"]
     digest = str(told[DISK_DIGEST]).removeprefix("sha256:")

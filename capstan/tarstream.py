@@ -23,7 +23,11 @@ _MEMBERS_MAX = 10_000
 
 
 class TarError(Exception):
-    """The stream is no tar archive we take; the text says why."""
+    """The stream is no tar archive we take; the text says why, `hint` what to do."""
+
+    def __init__(self, text: str, *, hint: str = "save it again, or copy it again") -> None:
+        super().__init__(text)
+        self.hint = hint
 
 
 class Source(Protocol):

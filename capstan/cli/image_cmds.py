@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from capstan import ref, ui
+from capstan import ref, ui, upkeep
 from capstan.cli import render
 from capstan.errors import CapstanError, UsageError
 from capstan.store import Store, StoredImage
@@ -238,7 +238,7 @@ class _ImageGroup(click.Group):
         """The words, in the order of the table, whose commands there are."""
         from capstan.cli.main import COMMANDS
 
-        return [word for word, name in WORDS.items() if name in COMMANDS]
+        return [*(word for word, name in WORDS.items() if name in COMMANDS), *self.commands]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of the top level a word stands for."""
@@ -246,9 +246,25 @@ class _ImageGroup(click.Group):
 
         assert isinstance(cli, click.Group)
         name = WORDS.get(cmd_name)
-        return cli.get_command(ctx, name) if name is not None else None
+        return cli.get_command(ctx, name) if name is not None else self.commands.get(cmd_name)
 
 
 @click.group("image", cls=_ImageGroup)
 def image_group() -> None:
     """The commands for images once more, as `capstan image ls`, `rm`, `inspect`..."""
+
+
+@image_group.command("prune")
+@click.option("-a", "--all", "everything", is_flag=True, help="All images no instance uses.")
+@click.option("-f", "--force", "-y", "--yes", "yes", is_flag=True, help="Do not ask.")
+def prune(everything: bool, yes: bool) -> None:
+    """Remove images without a name; with --all also those with names that no instance uses."""
+    what = "ALL images that no instance uses" if everything else "images without a name"
+    if not yes and sys.stdin.isatty():
+        click.confirm(f"Remove {what}?", abort=True, err=True)
+    store = Store()
+    before = sum(row.size for row in upkeep.usage(store))
+    for removed in store.prune(named=everything):
+        show_removed(removed)
+    freed = before - sum(row.size for row in upkeep.usage(store))
+    click.echo(f"Total reclaimed space: {ui.size(max(0, freed))}")

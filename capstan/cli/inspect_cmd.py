@@ -20,6 +20,7 @@ from capstan.errors import CapstanError
 from capstan.store import Store, read_manifest
 
 Record = Mapping[str, object]
+FORMAT_HELP = "json (default), or a template such as '{{.id}}'"
 
 
 def find_image(name: str) -> Record | None:
@@ -52,7 +53,7 @@ FINDERS: dict[str, Callable[[str], Record | None]] = {
 
 
 @click.command()
-@render.format_option
+@click.option("-f", "--format", "layout", metavar="FORMAT", default="table", help=FORMAT_HELP)
 @click.option("--type", "kind", type=click.Choice(list(FINDERS)), help="Only things of this kind.")
 @click.argument("names", metavar="IMAGE|FILE...", nargs=-1, required=True)
 def inspect(layout: str, kind: str | None, names: tuple[str, ...]) -> None:

@@ -2,7 +2,7 @@
 """Listings: `--format table`, `json`, or a template such as `{{.Name}} {{.Tag}}`.
 
 A row is a mapping from keys to values; the keys are those of the JSON form. In a template
-`{{.name}}` stands for a value (upper and lower case are the same, `{{.config.argv}}` goes down),
+`{{.name}}` stands for a value (case and `_` do not count, `{{.config.argv}}` goes down),
 `{{json .}}` and `{{json .name}}` for its JSON, `\\n` and `\\t` for line feed and tab.
 """
 
@@ -118,15 +118,20 @@ def plain(value: object) -> str:
 def _field(row: Row, path: Sequence[str]) -> object:
     value: object = dict(row)
     for key in path:
-        keys = {str(k).lower(): k for k in value} if isinstance(value, Mapping) else {}
-        if key not in keys:
+        keys = {_bare(str(k)): k for k in value} if isinstance(value, Mapping) else {}
+        if _bare(key) not in keys:
             known = ", ".join(str(k) for k in row)
             raise UsageError(
                 f"--format: there is no field .{'.'.join(path)}", hint=f"one of {known}"
             )
         assert isinstance(value, Mapping)
-        value = value[keys[key]]
+        value = value[keys[_bare(key)]]
     return value
+
+
+def _bare(key: str) -> str:
+    """A key as it is compared: `RepoDigests` means `repo_digests`."""
+    return key.lower().replace("_", "")
 
 
 def _text(text: str) -> str:

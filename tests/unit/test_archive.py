@@ -222,3 +222,16 @@ def test_headers_are_those_of_tar(name: str, size: int) -> None:
     assert (info.name, info.size, info.isreg()) == (name.rstrip("/") or name, size, True) or (
         name.endswith("/")
     )
+
+
+def test_container_images_are_told_apart(other: Store, tmp_path: Path) -> None:
+    """Their archives look alike; the hint says which command takes them."""
+    blob = b'{"layers": [], "config": {}}'
+    digest = hashlib.sha256(blob).hexdigest()
+    index = json.dumps({"manifests": [{"digest": f"sha256:{digest}", "size": len(blob)}]})
+    oci = {"index.json": index.encode(), f"blobs/sha256/{digest}": blob}
+    docker = {f"{digest}.json": b"{}", "manifest.json": b"[]", "x/layer.tar": b""}
+    for files in (oci, docker):
+        with pytest.raises(ImageError) as caught:
+            load(other, packed(files))
+        assert "build --from" in str(caught.value.hint)

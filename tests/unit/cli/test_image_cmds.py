@@ -151,6 +151,8 @@ def test_inspect(capsys: Output, store: Store) -> None:
     both = json.loads("\n".join(lines(capsys, "inspect", "web", store.open("db").digest[:5])))
     assert [item["name"] for item in both] == ["web", "db"]
     assert lines(capsys, "inspect", "db", "web", "--format", "{{.Name}}") == ["db", "web"]
+    found = lines(capsys, "inspect", "-f", "{{json .RepoDigests}}", "web")
+    assert json.loads(found[0]) == record["repo_digests"]
     assert capstan("inspect", "none", "--type", "image") == 125
     assert "no image none" in capsys.readouterr().err
 
@@ -220,6 +222,10 @@ def test_system(capsys: Output, store: Store) -> None:
 def test_the_group(capsys: Output) -> None:
     assert lines(capsys, "image", "ls", "-q") == lines(capsys, "images", "-q")
     assert capstan("image", "rm", "db") == 0
+    capsys.readouterr()
+    assert len(lines(capsys, "image", "prune", "-f")) == 2
+    assert lines(capsys, "image", "prune", "-a", "-f")[-1].startswith("Total reclaimed space: ")
+    assert names(capsys, "-a") == []
     assert capstan("image", "nonsense") == 125
 
 
