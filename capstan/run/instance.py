@@ -91,9 +91,9 @@ class Instance:
             MachineError: it did not come up; its state is `exited`, its log has the reason.
         """
         if self._lock is None:
-            if self.folder.is_owned and self.record.state in ACTIVE:
-                return
-            self._lock = self._take()
+            self._lock = self._take(START_DEADLINE, is_enough=lambda: self.record.state in ACTIVE)
+        if self._lock is None:
+            return
         try:
             start = self._prepare(say)
             self._spawn(start)
@@ -227,11 +227,7 @@ class Instance:
     # --- inside ---
 
     def _converse(self, op: str, deadline: float | None, **values: object) -> dict[str, Any]:
-        try:
-            connection = control.Connection(self.folder.control)
-        except MachineError as err:
-            raise _Gone from err
-        with connection:
+        with self._connect() as connection:
             try:
                 connection.send(op, **values)
                 records.step(f"{op}: asked")
@@ -241,6 +237,17 @@ class Instance:
         if answer is None:
             raise _Gone
         return answer
+
+    def _connect(self) -> control.Connection:
+        """A connection to the owner, which may be about to open its socket."""
+        end = time.monotonic() + OWNER_DEADLINE
+        while True:
+            try:
+                return control.Connection(self.folder.control)
+            except MachineError as err:
+                if not self.folder.is_owned or time.monotonic() > end:
+                    raise _Gone from err
+            time.sleep(owner.STEP)
 
     def _demand(self, op: str) -> None:
         if not self.folder.is_owned:
@@ -272,10 +279,17 @@ class Instance:
                 raise
             self._places.note(f"{self.name}: its supervisor did not answer and was killed")
 
-    def _take(self) -> int:
-        """The owner's lock, which its last owner may be about to let go."""
-        end = time.monotonic() + OWNER_DEADLINE
+    def _take(
+        self, deadline: float = OWNER_DEADLINE, is_enough: Callable[[], bool] = lambda: False
+    ) -> int | None:
+        """The owner's lock, which its last owner may be about to let go.
+
+        None when `is_enough` while another one has it.
+        """
+        end = time.monotonic() + deadline
         while (lock := owner.try_lock(self.folder.owner)) is None:
+            if is_enough():
+                return None
             if time.monotonic() > end:
                 raise MachineError(
                     f"{self.name}: another process is at it", hint=f"fuser -v {self.folder.owner}"

@@ -28,6 +28,7 @@ import os
 import re
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from capstan.run.instance_keeper import InstanceKeeper
+    from capstan.run.spec import RunSpec
 
 
 class Instances:
@@ -159,7 +161,7 @@ class Instances:
     def _fill(
         self, folder: Folder, identity: str, request: InstanceRequest, *, foreground: bool
     ) -> None:
-        spec = speccode.encode(request.spec)
+        spec = speccode.encode(_anywhere(request.spec))
         assert isinstance(spec, dict)
         config = Config(
             id=identity,
@@ -186,6 +188,14 @@ class Instances:
         for name in names.after(request.image):
             if self.places.claim(name, identity):
                 return
+
+
+def _anywhere(spec: RunSpec) -> RunSpec:
+    """The same for a process with another working directory."""
+    disk, kernel, net = spec.disk.absolute(), spec.kernel.absolute(), spec.net
+    if net is not None and net.pcap is not None:
+        net = replace(net, pcap=net.pcap.absolute())
+    return replace(spec, disk=disk, kernel=kernel, net=net)
 
 
 __all__ = ["Instance", "InstanceRequest", "Instances", "State", "repair"]

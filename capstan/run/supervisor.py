@@ -62,6 +62,7 @@ class Supervisor:
         backoff = restart.Backoff(restart.parse(self._config.restart))
         keeper, record = self._keeper, self._record
         came_up = False
+        signal.signal(signal.SIGTERM, lambda *_: keeper.signalled(signal.SIGTERM))
         while True:
             begin = time.monotonic()
             status = self._one_run()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ from capstan.errors import MachineError, UsageError
 from capstan.run import logs, records, restart
 from capstan.run.foreground import ForegroundKeeper
 from capstan.run.instances import Instance, InstanceRequest, Instances, State
+from capstan.run.net import NetKind, NetSpec
 from capstan.run.spec import Accel, RunSpec
 from tests.lib.boot import alive, fake_host, wait_for
 
@@ -267,6 +269,36 @@ def test_many_at_once(instances: Instances) -> None:
     names = {instance.name for instance in instances.list()}
     assert names == {f"test-{number}" for number in range(1, 7)}
     assert len({instance.record.qemu for instance in instances.list()}) == 6
+
+
+def test_two_starts_and_a_stop_that_comes_early(instances: Instances) -> None:
+    instance = started(instances, SERVE)
+    instance.stop()
+
+    def start() -> None:
+        with contextlib.suppress(MachineError):  # the stop was faster
+            instances.get(instance.id).start()
+
+    started_once = [threading.Thread(target=start) for _ in range(2)]
+    for thread in started_once:
+        thread.start()
+    assert wait_for(lambda: instance.is_active)
+    instance.stop()  # perhaps before the supervisor has its socket
+    for thread in started_once:
+        thread.join()
+    assert wait_for(lambda: not instance.is_active or instance.state is State.RUNNING)
+
+
+def test_paths_are_absolute(
+    instances: Instances, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    card = NetSpec(NetKind.USER, ("10.0.2.15/24",), pcap=Path("frames"))
+    spec = RunSpec(Path("disk"), Path("kernel"), ("x",), {}, net=card)
+    made = instances.create(InstanceRequest(spec, "test"))
+    made.release()
+    assert made.spec.disk == tmp_path / "disk" and made.spec.net is not None
+    assert made.spec.net.pcap == tmp_path / "frames"
 
 
 def test_the_image_is_gone(instances: Instances) -> None:
