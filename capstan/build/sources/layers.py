@@ -14,7 +14,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from capstan import fs
 from capstan.build.sources import limits
@@ -23,7 +23,7 @@ from capstan.build.sources.limits import Meter
 from capstan.build.sources.streams import Damaged, Hashed, Plain, Readable, damaged
 from capstan.build.sources.tarball import Entry, TarReader, show
 
-VERSION = 1
+VERSION = 2
 WHITEOUT, OPAQUE = b".wh.", b".wh..wh..opq"
 _AUFS = b".wh..wh."  # what aufs keeps for itself
 
@@ -61,13 +61,20 @@ class Row:
     xattrs: dict[bytes, bytes] | None
 
 
+class Hidden(NamedTuple):
+    """A whiteout: in front of which entry it stands, and what it hides of lower layers."""
+
+    before: int
+    path: tuple[bytes, ...]
+    is_opaque: bool  # all that is in the directory, but not the directory
+
+
 @dataclass(slots=True)
 class Rows:
     """A layer: what it hides of the layers below, and what it adds."""
 
     entries: list[Row] = field(default_factory=list)
-    whiteouts: list[tuple[bytes, ...]] = field(default_factory=list)
-    opaque: list[tuple[bytes, ...]] = field(default_factory=list)
+    hidden: list[Hidden] = field(default_factory=list)
     unpacked: int = 0
 
 
@@ -115,14 +122,14 @@ def _sort(
     if any(part.startswith(WHITEOUT) for part in path[:-1]):
         return  # below a folder of aufs
     if last == OPAQUE:
-        rows.opaque.append(path[:-1])
+        rows.hidden.append(Hidden(len(rows.entries), path[:-1], True))
     elif last.startswith(_AUFS):
         return
     elif last.startswith(WHITEOUT):
         hidden = last[len(WHITEOUT) :]
         if hidden in (b"", b".", b".."):
             raise Damaged(f"{entry.shown}: a whiteout of {show(hidden)!r}")
-        rows.whiteouts.append((*path[:-1], hidden))
+        rows.hidden.append(Hidden(len(rows.entries), (*path[:-1], hidden), False))
     else:
         if not path and not stat.S_ISDIR(entry.mode):
             raise Damaged(f"{entry.shown}: the root is no directory")
@@ -183,8 +190,7 @@ def _dump(rows: Rows) -> dict[str, object]:
     return {
         "version": VERSION,
         "unpacked": rows.unpacked,
-        "whiteouts": [_text(path) for path in rows.whiteouts],
-        "opaque": [_text(path) for path in rows.opaque],
+        "hidden": [[row.before, _text(row.path), row.is_opaque] for row in rows.hidden],
         "entries": [_dump_row(row) for row in rows.entries],
     }
 
@@ -222,15 +228,14 @@ def _recall(layer: Layer, contents: Contents, meter: Meter) -> Rows | None:
         if raw["version"] != VERSION:
             return None
         rows = Rows([_load_row(row) for row in raw["entries"]], unpacked=int(raw["unpacked"]))
-        rows.whiteouts = [_parts(text) for text in raw["whiteouts"]]
-        rows.opaque = [_parts(text) for text in raw["opaque"]]
+        rows.hidden = [Hidden(at, _parts(text), opaque) for at, text, opaque in raw["hidden"]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     for row in rows.entries:
         if row.content and contents.facts(row.content, row.size) is None:
             return None
     meter.more_bytes(rows.unpacked, layer.name)
-    count = len(rows.entries) + len(rows.whiteouts) + len(rows.opaque)
+    count = len(rows.entries) + len(rows.hidden)
     cost = sum(sum(map(len, row.path)) + len(row.target) for row in rows.entries)
     meter.more_entries(cost, layer.name, "in all", count)
     return rows

@@ -14,7 +14,7 @@ import stat
 
 from capstan.build.rootfs import MAX_LINKS, UNSET
 from capstan.build.sources.contents import Contents
-from capstan.build.sources.layers import Row, Rows, parts_of
+from capstan.build.sources.layers import Hidden, Row, Rows, parts_of
 from capstan.build.sources.limits import PATH_MAX, Meter
 from capstan.build.sources.streams import Damaged
 from capstan.build.sources.tarball import show
@@ -41,25 +41,57 @@ class Overlay:
         self._contents = contents
         self._meter = meter
         self._layer = ""
+        # What this layer made: (directory, name); the value keeps the directory's id its own.
+        self._made: dict[tuple[int, bytes], Node] = {}
 
     def apply(self, rows: Rows, layer: str) -> None:
         """Put a layer over the tree."""
         self._layer = layer
-        for path in rows.opaque:
-            folder = self._walk(path, make=False)
-            if folder is not None:
-                folder.children.clear()
-        for path in rows.whiteouts:
-            parent = self._walk(path[:-1], make=False)
-            if parent is not None:
-                parent.children.pop(path[-1], None)
-        for row in rows.entries:
+        self._made.clear()
+        hidden = iter([*rows.hidden, Hidden(len(rows.entries) + 1, (), False)])
+        whiteout = next(hidden)
+        for number, row in enumerate([*rows.entries, None]):
+            while whiteout.before == number:
+                self._hide(whiteout)
+                whiteout = next(hidden)
+            if row is None:
+                return
             if not stat.S_IFMT(row.mode):
                 self._link(row)
             elif not row.path:
                 _set_attributes(self.root, row)
             else:
                 self._place(row)
+
+    def _hide(self, whiteout: Hidden) -> None:
+        """Take away what lower layers have at a place; what this layer made there stays."""
+        folder = self._walk(whiteout.path if whiteout.is_opaque else whiteout.path[:-1], make=False)
+        if folder is None:
+            return
+        if whiteout.is_opaque:
+            self._purge(folder)
+            return
+        name = whiteout.path[-1]
+        if (id(folder), name) not in self._made:
+            folder.children.pop(name, None)
+        elif name in folder.children:
+            self._purge(folder.children[name])
+
+    def _purge(self, folder: Node) -> None:
+        todo = [folder]
+        while todo:
+            here = todo.pop()
+            self._meter.more_metadata(len(here.children), self._layer)
+            for name, node in list(here.children.items()):
+                if (id(here), name) in self._made:
+                    todo.append(node)
+                else:
+                    del here.children[name]
+
+    def _make(self, parent: Node, name: bytes, node: Node) -> None:
+        """Put a node into a directory, as something of this layer."""
+        parent.children[name] = node
+        self._made[id(parent), name] = parent
 
     def finish(self) -> Node:
         """The root; every path in the tree is one that can be opened."""
@@ -79,6 +111,7 @@ class Overlay:
         old = parent.children.get(name)
         if stat.S_ISDIR(row.mode) and old is not None and stat.S_ISDIR(old.mode):
             _set_attributes(old, row)
+            self._make(parent, name, old)
             return
         is_kept = self._keep_links and old is not None and stat.S_ISLNK(old.mode)
         if is_kept and stat.S_ISDIR(row.mode) and self._walk(row.path, make=True) is not None:
@@ -87,7 +120,7 @@ class Overlay:
         _set_attributes(node, row)
         if stat.S_ISREG(row.mode):
             node.source = self._contents.path(row.content) if row.content else b""
-        parent.children[name] = node
+        self._make(parent, name, node)
 
     def _link(self, row: Row) -> None:
         """A further name of a file that is there already."""
@@ -102,7 +135,7 @@ class Overlay:
         folder = self._folder(row.path[:-1])
         if folder is parent and row.path[-1] == to[-1]:
             raise Damaged(f"{shown}: a hard link to itself")
-        folder.children[row.path[-1]] = node
+        self._make(folder, row.path[-1], node)
         # As other tools do it: what the link's header says holds for the file, by all its names.
         mode = row.mode if not stat.S_ISLNK(node.mode) else 0o777
         node.mode = stat.S_IFMT(node.mode) | mode
@@ -134,6 +167,8 @@ class Overlay:
                     return None
                 self._meter.more_entries(len(name), self._layer, show(b"/".join(path)))
                 node = here.children[name] = _new_folder()
+            if make and (id(here), name) not in self._made:
+                self._made[id(here), name] = here
             if stat.S_ISLNK(node.mode):
                 links += 1
                 if links > MAX_LINKS:

@@ -142,6 +142,24 @@ def test_whiteouts_hide_only_lower_layers(layout: Layout, store: Path) -> None:
     assert text_of(tree.node_at("/a")) == "new"
 
 
+def test_whiteouts_leave_what_their_own_layer_has(layout: Layout, store: Path) -> None:
+    first = [member("d/old", b"1"), member("d/e/old", b"2"), member("f", b"3"), member("g/x")]
+    second = [
+        member("d/new", b"4"),
+        hard("kept", "f"),  # of a file that goes away in the same layer
+        member(".wh.f"),
+        member(".wh.d"),
+        member("d/e/new", b"5"),
+        member("g/.wh..wh..opq"),
+        member("g/.wh..wh..opq"),
+        member("h/.wh..wh..opq"),
+    ]
+    tree = load_layers(layout, store, layer(first), layer(second)).tree
+    assert set(shown(tree)) == {"/", "/d", "/d/new", "/d/e", "/d/e/new", "/kept", "/g"}
+    assert text_of(tree.node_at("/kept")) == "3"
+    assert shown(load(f"oci:{layout.path}", store).tree) == shown(tree)
+
+
 def test_replaced_types_and_merged_folders(layout: Layout, store: Path) -> None:
     first = [member("d/x", b"1"), member("f", b"2"), link("l", "d"), member("keep/in", b"3")]
     second = [
