@@ -17,10 +17,14 @@ from capstan.ref import ImageRef
 from capstan.store import Store, StoredImage
 
 _STDIO = Path("-")
+_FILE = click.Path(path_type=Path)
+OUTPUT = click.option(
+    "-o", "--output", type=_FILE, default=_STDIO, metavar="FILE", help="Write to this file."
+)
 
 
 @click.command()
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=_STDIO, metavar="FILE")
+@OUTPUT
 @click.argument("names", metavar="IMAGE...", nargs=-1, required=True)
 def save(output: Path, names: tuple[str, ...]) -> None:
     """Write images to a tar archive (on stdout unless -o says where), for `capstan load`.
@@ -47,7 +51,7 @@ def save(output: Path, names: tuple[str, ...]) -> None:
 
 @click.command()
 @click.option(
-    "-i", "--input", "source", type=click.Path(path_type=Path), default=_STDIO, metavar="FILE"
+    "-i", "--input", "source", type=_FILE, default=_STDIO, metavar="FILE", help="Read this file."
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 def load(source: Path, quiet: bool) -> None:
@@ -66,13 +70,13 @@ def load(source: Path, quiet: bool) -> None:
 
 
 @click.command()
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=_STDIO, metavar="FILE")
+@OUTPUT
 @click.option(
     "--format",
     "layout",
     type=click.Choice(["raw", "qcow2", "tar"]),
     default="raw",
-    help="raw: the disk; qcow2: the same as QCOW2; tar: the files in the image",
+    help="The disk (raw), the same as QCOW2 (qcow2), the files in it (tar).",
 )
 @click.argument("image")
 def export(output: Path, layout: str, image: str) -> None:

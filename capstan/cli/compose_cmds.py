@@ -289,7 +289,9 @@ def restart(given: Given, timeout: float | None, services: tuple[str, ...]) -> N
 @click.option("--images", "what", flag_value="images", help="Print only the images.")
 @click.option("--networks", "what", flag_value="networks", help="Print only the networks.")
 @click.option("-q", "--quiet", is_flag=True, help="Only check the files.")
-@click.option("--format", "layout", type=click.Choice(["yaml", "json"]), default="yaml")
+@click.option(
+    "--format", "layout", type=click.Choice(["yaml", "json"]), default="yaml", help="Print it so."
+)
 @click.pass_obj
 def config(given: Given, what: str | None, quiet: bool, layout: str) -> None:
     """Print the project as it is understood: merged, variables put in."""

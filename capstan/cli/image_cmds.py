@@ -37,7 +37,12 @@ _COMMAND_MAX = 40
 @click.option("--no-trunc", is_flag=True, help="Print whole IDs and commands.")
 @click.option("--digests", is_flag=True, help="Show the digests registries know the images by.")
 @click.option(
-    "-f", "--filter", "filters", multiple=True, metavar="KEY=VALUE", help=", ".join(FILTERS)
+    "-f",
+    "--filter",
+    "filters",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help=f"Only some, by {', '.join(FILTERS)}.",
 )
 @click.argument("pattern", metavar="[NAME[:TAG]]", required=False)
 def images(

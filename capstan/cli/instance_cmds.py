@@ -13,16 +13,22 @@ from capstan.errors import UsageError
 NAMES = click.argument("names", metavar="INSTANCE...", nargs=-1, required=True)
 NAME = click.argument("name", metavar="INSTANCE")
 TIMEOUT = click.option(
-    "-t", "--time", "--timeout", "timeout", type=float, metavar="SEC", help="from signal to end"
+    "-t",
+    "--time",
+    "--timeout",
+    "timeout",
+    type=float,
+    metavar="SEC",
+    help="Time from the signal to the end.",
 )
-FILTER_HELP = "name=, id=, label=KEY[=VALUE], status=, exited=STATUS or ancestor=IMAGE"
+FILTER_HELP = "Only some, by name, id, label, status, exited (a status), ancestor (an image)."
 
 
 @click.command()
 @click.option("-a", "--all", "everything", is_flag=True, help="Those that do not run, too.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only IDs.")
 @click.option("--no-trunc", is_flag=True, help="Show IDs and commands in full.")
-@click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help=FILTER_HELP)
+@click.option("-f", "--filter", "filters", multiple=True, metavar="KEY=VALUE", help=FILTER_HELP)
 @format_option
 def ps(
     everything: bool, quiet: bool, no_trunc: bool, filters: tuple[str, ...], layout: str
@@ -79,7 +85,14 @@ def restart(timeout: float | None, names: tuple[str, ...]) -> None:
 
 
 @click.command()
-@click.option("-s", "--signal", "text", default="KILL", metavar="SIGNAL", help="name or number")
+@click.option(
+    "-s",
+    "--signal",
+    "text",
+    default="KILL",
+    metavar="SIGNAL",
+    help="Its name or number (default: KILL).",
+)
 @NAMES
 def kill(text: str, names: tuple[str, ...]) -> None:
     """Send a signal to the programs of instances; KILL ends the machine at once."""

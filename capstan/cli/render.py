@@ -27,7 +27,7 @@ _ESCAPES = {"\\n": "\n", "\\t": "\t", "\\\\": "\\"}
 
 def format_option(command: F) -> F:
     """`--format table|json|TEMPLATE`."""
-    text = "table, json, or a template such as '{{.name}}'"
+    text = "Print a table (default), json, or a template such as '{{.name}}'."
     option = click.option("--format", "layout", metavar="FORMAT", default="table", help=text)
     return option(command)
 

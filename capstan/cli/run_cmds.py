@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,62 +30,67 @@ if TYPE_CHECKING:
 
     Function = TypeVar("Function", bound=Callable[..., None])
 
-ACCEL_HELP = "KVM, QEMU's emulator, or the best that works (default: auto)"
-MACHINE_HELP = "devices on MMIO (default: microvm, the fastest start) or on PCI"
 DEBUG_WORDS = ("torture", "echo")
-PUBLISH_HELP = "publish [ADDR:][HOST:]GUEST[/udp]; ranges like 80-89"
-NET_HELP = "user (QEMU's own; needs no rights), tap[=IF], bridge=NAME, none"
-QUEUES_HELP = "of the card (tap on q35; default: one per CPU, if the tap has them)"
-PULL_HELP = "take the image from its registry"
-NAME_HELP = "name of the instance and its host name"
-RESTART_HELP = "no, on-failure[:N] or always: when to start it again (with -d)"
-LOG_HELP = "max-size=10M or max-file=3 of the log (with -d)"
-GRACE_HELP = "from the stop signal to the end of the machine"
+ACCEL_HELP = "KVM, QEMU's emulator, or the best that works (default: auto)."
+MACHINE_HELP = "Devices on MMIO (default: microvm, the fastest start) or on PCI."
+PUBLISH_HELP = "Publish [ADDR:][HOST:]GUEST[/udp]; ranges like 80-89."
+NET_HELP = "Network: user (QEMU's own; needs no rights), tap[=IF], bridge=NAME, none."
+QUEUES_HELP = "Queues of the card (tap on q35; default: one per CPU, if the tap has them)."
+PULL_HELP = "When to take the image from its registry (default: missing)."
+NAME_HELP = "Name of the instance and its host name."
+RESTART_HELP = "When to start it again (with -d): no, on-failure[:N] or always."
+LOG_HELP = "Limits of the log (with -d): max-size=10M or max-file=3."
+GRACE_HELP = "Time from the stop signal to the end of the machine (default: 10)."
+TTY_HELP = "Refuse to run without a terminal; on one, the program always has it."
+VERBOSE_HELP = "Say more, and show the guest's serial port on stderr."
 FDS = "3 stdin/stdout, 4 stderr, 5 control, 6 serial, 7 QMP (sockets), 8 parameters, 9... tap"
 
 OPTIONS = (
-    click.option("-m", "--memory", metavar="SIZE", help="memory, e.g. 64M or 2G"),
-    click.option("-c", "--cpus", metavar="N", help="number of CPUs"),
-    click.option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="set a variable"),
-    click.option("--env-file", multiple=True, metavar="FILE", help="set variables from a file"),
-    click.option("-w", "--workdir", metavar="DIR", help="working directory in the guest"),
-    click.option("-u", "--user", metavar="USER[:GROUP]", help="run as this user (name or number)"),
-    click.option("--entrypoint", metavar="PROGRAM", help="run this with ARGS instead"),
+    click.option("-m", "--memory", metavar="SIZE", help="Memory, e.g. 64M or 2G."),
+    click.option("-c", "--cpus", metavar="N", help="Number of CPUs."),
+    click.option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="Set a variable."),
+    click.option("--env-file", multiple=True, metavar="FILE", help="Set variables from a file."),
+    click.option("-w", "--workdir", metavar="DIR", help="Working directory in the guest."),
+    click.option("-u", "--user", metavar="USER[:GROUP]", help="Run as this user (name or number)."),
+    click.option("--entrypoint", metavar="PROGRAM", help="Run this with ARGS instead."),
     click.option("--accel", type=click.Choice(["auto", "kvm", "tcg"]), help=ACCEL_HELP),
     click.option("--machine", type=click.Choice(["microvm", "q35"]), help=MACHINE_HELP),
     click.option("--name", metavar="NAME", help=NAME_HELP),
     click.option("-p", "--publish", multiple=True, metavar="PORT", help=PUBLISH_HELP),
-    click.option("-P", "--publish-all", is_flag=True, help="publish the ports the image names"),
-    click.option("--net", metavar="NETWORK", help=NET_HELP),
-    click.option("--ip", multiple=True, metavar="ADDR/BITS", help="address, or dhcp, or auto"),
-    click.option("--gateway", multiple=True, metavar="ADDR", help="router of tap and bridge"),
-    click.option("--dns", multiple=True, metavar="ADDR", help="name server"),
-    click.option("--add-host", multiple=True, metavar="NAME:ADDR", help="a line of /etc/hosts"),
-    click.option("--mac", metavar="ADDR", help="Ethernet address of the network card"),
+    click.option("-P", "--publish-all", is_flag=True, help="Publish the ports the image names."),
+    click.option("--net", "--network", metavar="NETWORK", help=NET_HELP),
+    click.option("--ip", multiple=True, metavar="ADDR/BITS", help="Address, or dhcp, or auto."),
+    click.option("--gateway", multiple=True, metavar="ADDR", help="Router of tap and bridge."),
+    click.option("--dns", multiple=True, metavar="ADDR", help="Name server."),
+    click.option("--add-host", multiple=True, metavar="NAME:ADDR", help="A line of /etc/hosts."),
+    click.option("--mac", "--mac-address", metavar="ADDR", help="Ethernet address of the card."),
     click.option("--queues", type=int, metavar="N", help=QUEUES_HELP),
-    click.option("--pcap", metavar="FILE", help="write all frames to a file for tcpdump -r"),
+    click.option("--pcap", metavar="FILE", help="Write all frames to a file for tcpdump -r."),
     click.option("--pull", type=click.Choice(POLICIES), default="missing", help=PULL_HELP),
-    click.option("--timeout", type=float, metavar="SEC", help="stop after that time, status 124"),
+    click.option("--timeout", type=float, metavar="SEC", help="Stop after that time, status 124."),
     click.option(
         "--grace", "--stop-timeout", type=float, default=10.0, metavar="SEC", help=GRACE_HELP
     ),
-    click.option("--stop-signal", metavar="SIGNAL", help="signal that asks the program to end"),
-    click.option("--strace", is_flag=True, help="print the program's system calls on stderr"),
-    click.option("--stats", is_flag=True, help="show system calls and exits counted, at the end"),
-    click.option("--loglevel", type=click.IntRange(0, 4), help="kernel messages: 0 to 4 (debug)"),
-    click.option("--kernel-word", multiple=True, metavar="WORD", help="a guest/README.md word"),
-    verbose_option("say more, and show the guest's serial port on stderr"),
-    click.option("--gdb", is_flag=True, help="wait for gdb on a private socket"),
-    click.option("--gdb-port", type=click.IntRange(1, 65535), help="... on a port of localhost"),
-    click.option("--dry-run", is_flag=True, help="print the QEMU command line, start nothing"),
+    click.option("--stop-signal", metavar="SIGNAL", help="Signal that asks the program to end."),
+    click.option("--strace", is_flag=True, help="Print the program's system calls on stderr."),
+    click.option("--stats", is_flag=True, help="Show system calls and exits counted, at the end."),
+    click.option("--loglevel", type=click.IntRange(0, 4), help="Kernel messages: 0 to 4 (debug)."),
+    click.option("--kernel-word", multiple=True, metavar="WORD", help="A guest/README.md word."),
+    verbose_option(VERBOSE_HELP),
+    click.option("--gdb", is_flag=True, help="Wait for gdb on a private socket."),
+    click.option("--gdb-port", type=click.IntRange(1, 65535), help="... on a port of localhost."),
+    click.option("--dry-run", is_flag=True, help="Print the QEMU command line, start nothing."),
 )
 
 
 INSTANCE_OPTIONS = (
-    click.option("--rm", "auto_remove", is_flag=True, help="remove the instance when it has ended"),
+    click.option(
+        "--rm", "auto_remove", is_flag=True, help="Remove the instance when it has ended."
+    ),
     click.option("--restart", default="no", metavar="POLICY", help=RESTART_HELP),
-    click.option("-l", "--label", multiple=True, metavar="KEY=VALUE", help="mark the instance"),
-    click.option("-i", "--interactive", is_flag=True, help="keep stdin open for attach (with -d)"),
+    click.option("-l", "--label", multiple=True, metavar="KEY=VALUE", help="Mark the instance."),
+    click.option("-i", "--interactive", is_flag=True, help="Keep stdin open for attach (with -d)."),
+    click.option("-t", "--tty", is_flag=True, help=TTY_HELP),
     click.option("--log-opt", multiple=True, metavar="KEY=VALUE", help=LOG_HELP),
 )
 
@@ -101,7 +107,7 @@ def run_options(function: Function) -> Function:
     context_settings={"allow_interspersed_args": False},
     short_help="Run a program as a virtual machine.",
 )
-@click.option("-d", "--detach", is_flag=True, help="run in the background, print the ID")
+@click.option("-d", "--detach", is_flag=True, help="Run in the background, print the ID.")
 @run_options
 @build_options
 @click.argument("target", metavar="IMAGE|PROGRAM|DIR")
@@ -218,6 +224,10 @@ def check_background(given: dict[str, object], *, background: bool) -> RestartPo
     Raises:
         UsageError: they do not.
     """
+    if given["tty"] and background:
+        raise UsageError("-t: there is no terminal in the background", hint="leave out -t")
+    if given["tty"] and not (os.isatty(0) and os.isatty(1)):
+        raise UsageError("-t: stdin and stdout are not a terminal", hint="leave out -t")
     if not background:
         for option, is_given in (
             ("--restart", given["restart"] != "no"),
@@ -233,20 +243,21 @@ def check_background(given: dict[str, object], *, background: bool) -> RestartPo
     return restart.parse(str(given["restart"]))
 
 
-def log_limits(given: object) -> tuple[int, int]:
-    """The size and number of the files of a log.
+def log_limits(given: object) -> tuple[int | None, int | None]:
+    """The size and number of the files of a log; None: as the settings say.
 
     Raises:
         UsageError: no such option, or not a number.
     """
-    from capstan.run.spec import parse_size
+    from capstan.units import parse_size
 
-    size, count = 10 << 20, 3
+    size: int | None = None
+    count: int | None = None
     assert isinstance(given, tuple)
     for text in given:
         key, _, value = str(text).partition("=")
         if key == "max-size":
-            size = max(4096, int(value) if value.isdecimal() else parse_size(value))
+            size = int(value) if value.isdecimal() else parse_size(value)
         elif key == "max-file" and value.isdecimal() and int(value) >= 1:
             count = int(value)
         else:
@@ -390,8 +401,6 @@ def _text(value: object) -> str | None:
 
 
 def _environ() -> dict[str, str]:
-    import os
-
     return dict(os.environ)
 
 

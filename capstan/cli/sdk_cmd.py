@@ -11,9 +11,9 @@ from capstan import paths
 
 
 @click.command("sdk", short_help="Show how to compile with libcapstan.")
-@click.option("--flags", "what", flag_value="flags", default=True, help="compiler flags (default)")
-@click.option("--include", "what", flag_value="include", help="the directory of the headers")
-@click.option("--lib", "what", flag_value="lib", help="the directory of the library")
+@click.option("--flags", "what", flag_value="flags", default=True, help="Compiler flags (default).")
+@click.option("--include", "what", flag_value="include", help="The directory of the headers.")
+@click.option("--lib", "what", flag_value="lib", help="The directory of the library.")
 def sdk(what: str) -> None:
     """Show where libcapstan is, the library for what a program can ask of the guest itself.
 

@@ -19,7 +19,7 @@ from capstan.errors import UsageError
     "layout",
     metavar="FORMAT",
     default="table",
-    help="table, json, markdown, or a template such as '{{.name}}'",
+    help="Print a table (default), json, markdown, or a template such as '{{.name}}'.",
 )
 @click.option(
     "--level",

@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from capstan.run.instances import Instance
 
 NAME = click.argument("name", metavar="INSTANCE")
-SINCE = click.option("--since", metavar="TIME", help="from then on: 10m, or 2026-11-21T14:00:00")
-UNTIL = click.option("--until", metavar="TIME", help="up to then")
+SINCE = click.option("--since", metavar="TIME", help="From then on: 10m, or 2026-11-21T14:00:00.")
+UNTIL = click.option("--until", metavar="TIME", help="Up to then.")
 STATS_COLUMNS = ("name", "id", "cpu", "memory", "memory_percent", "net", "block", "threads")
 TOP_COLUMNS = ("pid", "tid", "state", "cpu", "time", "command")
 EVENT_FILTERS = ("event", "instance", "image", "type")
+FILTER_HELP = f"Only some, by {', '.join(EVENT_FILTERS)}."
 TOP_DEADLINE = 5.0
 CLEAR = "\x1b[H\x1b[2J"
 
@@ -36,7 +37,7 @@ CLEAR = "\x1b[H\x1b[2J"
 @click.option("-f", "--follow", is_flag=True, help="Go on until the instance ends.")
 @SINCE
 @UNTIL
-@click.option("-n", "--tail", default="all", metavar="N", help="only the last N lines")
+@click.option("-n", "--tail", default="all", metavar="N", help="Only the last N lines.")
 @click.option("-t", "--timestamps", is_flag=True, help="A time in front of each line.")
 @NAME
 def logs_command(
@@ -216,7 +217,7 @@ def _thread_row(line: str) -> dict[str, object]:
 @click.command()
 @SINCE
 @UNTIL
-@click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help="event=, instance=")
+@click.option("-f", "--filter", "filters", multiple=True, metavar="KEY=VALUE", help=FILTER_HELP)
 @format_option
 def events(since: str | None, until: str | None, filters: tuple[str, ...], layout: str) -> None:
     """Show what happens to instances, from now on or --since, up to --until."""

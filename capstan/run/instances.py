@@ -32,7 +32,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from capstan import fs, paths
+from capstan import fs, paths, settings
 from capstan.errors import EXIT_TOOL, CapstanError, MachineError, UsageError
 from capstan.run import events, names, owner, procinfo, records, speccode
 from capstan.run.instance import Instance
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
     from capstan.run.instance_keeper import InstanceKeeper
     from capstan.run.spec import RunSpec
+
+LOG_MIN = 4096
 
 
 class Instances:
@@ -174,8 +176,8 @@ class Instances:
             auto_remove=request.auto_remove,
             open_stdin=request.open_stdin,
             foreground=foreground,
-            log_size=request.log_size,
-            log_files=request.log_files,
+            log_size=max(LOG_MIN, request.log_size or settings.get_int("log_size") or 0),
+            log_files=request.log_files or settings.get_int("log_files") or 1,
         )
         folder.save_config(config, synced=not foreground)
         folder.save(Record(), synced=not foreground)

@@ -10,15 +10,12 @@ if TYPE_CHECKING:
     from capstan.run.restart import RestartPolicy
     from capstan.run.spec import RunSpec
 
-LOG_SIZE = 10 << 20
-LOG_FILES = 3
-
 
 @dataclass(frozen=True, slots=True)
 class InstanceRequest:
     """`digest` is the image's ID in the store; without a name it gets one after the image.
 
-    `restart` None: never.
+    `restart` None: never. Limits of the log that are None are those of the settings.
     """
 
     spec: RunSpec
@@ -29,5 +26,5 @@ class InstanceRequest:
     restart: RestartPolicy | None = None
     auto_remove: bool = False
     open_stdin: bool = False
-    log_size: int = LOG_SIZE
-    log_files: int = LOG_FILES
+    log_size: int | None = None
+    log_files: int | None = None

@@ -19,14 +19,12 @@ NAMES = ("--quiet", "--verbose", "--debug", "--color")
 
 
 @pytest.fixture(autouse=True)
-def plain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """No colour, no store, and afterwards as much talk as before."""
+def plain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No colour, and no store."""
     for name in ("NO_COLOR", "CAPSTAN_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CAPSTAN_ROOT", str(tmp_path / "store"))
     monkeypatch.chdir(tmp_path)
-    yield
-    ui.set_level(ui.Level.NORMAL)
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:
@@ -45,6 +43,17 @@ def commands() -> Iterator[tuple[str, click.Command]]:
 
 
 ALL = dict(commands())
+DOCKERS = {
+    "-a": {"all", "attach"},
+    "-e": {"env"},
+    "-f": {"file", "filter", "force", "follow", "yes"},
+    "-i": {"input", "interactive"},
+    "-p": {"publish", "password", "project-name"},
+    "-t": {"tag", "tty", "timeout", "time", "timestamps"},
+    "-u": {"user", "username"},
+    "-y": {"force", "yes"},
+}
+"""The short options that mean several things, as they do there."""
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -53,6 +62,29 @@ def test_every_command_takes_them(name: str) -> None:
     opts = [text for param in command.params for text in param.opts]
     assert set(NAMES) <= set(opts)
     assert len(opts) == len(set(opts)), f"{name}: an option means two things"
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_help_texts_are_sentences(name: str) -> None:
+    """So that the options of different commands read alike."""
+    for param in ALL[name].params:
+        text = param.help or "" if isinstance(param, click.Option) else "A."
+        first = text[:1]
+        assert first and (first.isupper() or not first.isalpha()), f"{param.opts}: {text!r}"
+        assert text.endswith((".", ")")), f"{param.opts}: {text!r}"
+
+
+def test_options_mean_the_same_everywhere() -> None:
+    """A short option that several commands have is the same long one, but for Docker's own."""
+    seen: dict[str, set[str]] = {}
+    for command in ALL.values():
+        for param in command.params:
+            long = {opt[2:] for opt in param.opts if opt.startswith("--")}
+            for opt in param.opts:
+                if len(opt) == 2 and isinstance(param, click.Option):
+                    seen.setdefault(opt, set()).update(long)
+    many = {opt: names for opt, names in seen.items() if len(names) > 1}
+    assert not {opt: names for opt, names in many.items() if not names <= DOCKERS.get(opt, set())}
 
 
 def test_every_command_has_a_section() -> None:

@@ -165,7 +165,7 @@ def test_times() -> None:
 
 
 def test_log_options() -> None:
-    assert log_limits(()) == (10 << 20, 3)
+    assert log_limits(()) == (None, None)
     assert log_limits(("max-size=64K", "max-file=5")) == (64 << 10, 5)
     for wrong in ("max-size=x", "max-file=0", "colour=red", "max-size"):
         with pytest.raises(UsageError):
