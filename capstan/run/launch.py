@@ -10,6 +10,7 @@ which thread forked.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import os
 import signal
@@ -19,13 +20,13 @@ from typing import TYPE_CHECKING
 
 from capstan import proc
 from capstan.errors import CapstanError, MachineError
-from capstan.run import net
+from capstan.run import net, tapattach
 from capstan.run.qemu_argv import argv
 from capstan.run.spec import Console, MachineSpec
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from capstan.run.hostcaps import HostCaps
     from capstan.run.spec import Accel, RunSpec
@@ -88,8 +89,12 @@ def preview(spec: RunSpec, host: HostCaps, accel: Accel) -> list[str]:
 
 
 @contextlib.contextmanager
-def launch(spec: RunSpec, host: HostCaps, accel: Accel, blob: bytes) -> Iterator[Wires]:
+def launch(
+    spec: RunSpec, host: HostCaps, accel: Accel, parameters: Callable[[RunSpec], bytes]
+) -> Iterator[Wires]:
     """A QEMU running `spec`; everything is closed afterwards, but ending QEMU is the caller's.
+
+    `parameters` makes the guest's parameters when the network is known.
 
     Raises:
         MachineError: QEMU could not be started, or the network it is to have is not there.
@@ -102,8 +107,9 @@ def launch(spec: RunSpec, host: HostCaps, accel: Accel, blob: bytes) -> Iterator
             mine.append(ours.enter_context(one))
             inherited.append(theirs.enter_context(other).fileno())
             one.setblocking(False)
-        inherited.append(_sealed(blob, theirs))
-        taps = theirs.enter_context(net.attach(spec.net))
+        card, taps = theirs.enter_context(tapattach.attach(spec.net))
+        spec = dataclasses.replace(spec, net=card)
+        inherited.append(_sealed(parameters(spec), theirs))
         leash, held = os.pipe()
         theirs.callback(os.close, leash)
         ours.callback(os.close, held)

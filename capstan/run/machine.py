@@ -85,8 +85,11 @@ class Machine:
         """
         captures = self._keeper.captures
         terminal = params.Terminal() if captures else console.describe(self._streams)
-        blob = params.build(self._spec, terminal, os.urandom(32), time.time_ns())
-        with self._signals, launch(self._spec, self._host, self._accel, blob) as wires:
+
+        def parameters(spec: RunSpec) -> bytes:
+            return params.build(spec, terminal, os.urandom(32), time.time_ns())
+
+        with self._signals, launch(self._spec, self._host, self._accel, parameters) as wires:
             self._wire(wires, terminal)
             try:
                 self._keeper.launched(self, wires.child.pid)

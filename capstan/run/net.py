@@ -6,10 +6,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import ipaddress
-import os
 import re
 import socket
 from dataclasses import dataclass, replace
@@ -18,10 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from capstan.errors import MachineError, UsageError
-from capstan.run import tap
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Sequence
 
     from capstan.manifest import RunConfig
 
@@ -29,6 +26,7 @@ INTERFACES = Path("/sys/class/net")
 MAX_LIST = 4  # addresses, gateways, name servers the guest takes
 MAX_FORWARDS = 4096
 MAX_INTERFACE_NAME = 15
+TAPS = 256  # capstan0 ... of ours
 USER_IP6, USER_ROUTER6 = "fec0::15/64", "fec0::2"  # QEMU's own choice
 
 
@@ -69,6 +67,7 @@ class NetOptions:
 class NetSpec:
     """One network card. `host_ip`: what `attach` gives the host's end, when it makes that.
 
+    `is_ours`: nobody named the tap, so `attach` may take another one.
     `queues`: pairs of queues, each a descriptor of the tap; unless `queues_given`, one when the
     interface was made for one.
     """
@@ -85,6 +84,7 @@ class NetSpec:
     pcap: Path | None = None
     queues: int = 1
     queues_given: bool = False
+    is_ours: bool = False
 
 
 # --- what the user writes ---
@@ -322,10 +322,10 @@ def user_hosts(own: ipaddress.IPv4Interface) -> tuple[str, str]:
 
 def _tap(common: _Common, mac: str, name: str, interfaces: Collection[str]) -> NetSpec:
     """A tap interface: a named one belongs to the user, one without a name to this run."""
-    host_ip = None
+    host_ip, is_ours = None, not name
     ip, gateway = common.ip, common.gateway
-    if not name:
-        number = next((n for n in range(256) if f"capstan{n}" not in interfaces), None)
+    if is_ours:
+        number = next((n for n in range(TAPS) if f"capstan{n}" not in interfaces), None)
         if number is None:
             raise UsageError(
                 "--net tap: capstan0 to capstan255 are all in use",
@@ -345,6 +345,7 @@ def _tap(common: _Common, mac: str, name: str, interfaces: Collection[str]) -> N
         host_ip=host_ip,
         mac=mac,
         pcap=common.pcap,
+        is_ours=is_ours,
     )
 
 
@@ -354,7 +355,7 @@ def _bridge(common: _Common, mac: str, bridge: str, interfaces: Collection[str])
             f"--net bridge={bridge}: the host has no such interface",
             hint=f"make it: ip link add {bridge} type bridge && ip link set {bridge} up",
         )
-    name = next(f"capstan{n}" for n in range(256) if f"capstan{n}" not in interfaces)
+    name = next(f"capstan{n}" for n in range(TAPS) if f"capstan{n}" not in interfaces)
     return NetSpec(
         NetKind.BRIDGE,
         common.ip or ("dhcp", "auto"),
@@ -364,6 +365,7 @@ def _bridge(common: _Common, mac: str, bridge: str, interfaces: Collection[str])
         bridge=bridge,
         mac=mac,
         pcap=common.pcap,
+        is_ours=True,
     )
 
 
@@ -421,46 +423,6 @@ def _remedy(err: OSError) -> str:
             return "the host has no such address: `ip address` shows those it has"
         case _:
             return "choose another port"
-
-
-@contextlib.contextmanager
-def attach(spec: NetSpec | None) -> Iterator[tuple[int, ...]]:
-    """The descriptors of the tap interface for QEMU, one per queue; none when it needs none.
-
-    Raises:
-        MachineError: a port or the interface cannot be used; the hint says what to do.
-    """
-    if spec is not None:
-        check(spec)
-    if spec is None or spec.kind is NetKind.USER:
-        yield ()
-        return
-    with contextlib.ExitStack() as opened:
-        fds = []
-        number, is_multi = _queues(spec)
-        for _ in range(number):
-            fds.append(tap.open_queue(spec.interface, is_multi=is_multi))
-            opened.callback(os.close, fds[-1])
-        if spec.bridge:
-            tap.join_bridge(spec.interface, spec.bridge)
-        elif spec.host_ip is not None:
-            tap.set_address(spec.interface, spec.host_ip)
-        if spec.bridge or spec.interface.startswith("capstan"):
-            tap.set_up(spec.interface)
-        yield tuple(fds)
-
-
-def _queues(spec: NetSpec) -> tuple[int, bool]:
-    """How many queues to open, and whether the interface is one that may have several."""
-    made_multi = tap.is_multi_queue(spec.interface)
-    if made_multi is None:  # we make it
-        return spec.queues, spec.queues > 1
-    if spec.queues > 1 and not made_multi and spec.queues_given:
-        raise MachineError(
-            f"--queues {spec.queues}: tap interface {spec.interface} was made for one queue",
-            hint=f"make it anew: ip tuntap add {spec.interface} mode tap multi_queue",
-        )
-    return spec.queues if made_multi else 1, made_multi
 
 
 def with_queues(

@@ -30,6 +30,10 @@ IFF_TAP, IFF_NO_PI, IFF_VNET_HDR, IFF_MULTI_QUEUE = 0x0002, 0x1000, 0x4000, 0x01
 IFREQ = "16s24s"
 
 
+class TapInUse(MachineError):
+    """Somebody else has the interface."""
+
+
 def is_multi_queue(name: str) -> bool | None:
     """Whether the tap was made for several queues; None: there is no such tap yet."""
     with contextlib.suppress(OSError, ValueError):
@@ -63,7 +67,7 @@ def open_queue(name: str, *, is_multi: bool) -> int:
             errno.EBUSY: "another machine uses it: choose another interface",
             errno.EINVAL: "this interface is not a tap: choose another name",
         }
-        raise MachineError(
+        raise (TapInUse if err.errno == errno.EBUSY else MachineError)(
             f"tap interface {name}: {err.strerror}",
             hint=hints.get(err.errno or 0, "use --net user, which needs no rights"),
         ) from err

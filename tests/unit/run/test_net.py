@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import os
 import socket
@@ -12,7 +13,7 @@ import pytest
 
 from capstan.errors import MachineError, UsageError
 from capstan.manifest import RunConfig
-from capstan.run import net, tap
+from capstan.run import net, tap, tapattach
 from capstan.run.hostcaps import HostCaps
 from capstan.run.net import Forward, NetKind, NetOptions, NetSpec
 from capstan.run.qemu_argv import argv
@@ -205,7 +206,7 @@ def test_capture_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_tap_without_the_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tap, "TUN_DEVICE", tmp_path / "tun")
-    with pytest.raises(MachineError) as caught, net.attach(planned(net="tap")):
+    with pytest.raises(MachineError) as caught, tapattach.attach(planned(net="tap")):
         pass
     assert "--net user" in str(caught.value.hint)
 
@@ -217,20 +218,25 @@ def test_tap_without_the_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 def test_tap_is_made_and_goes_again() -> None:
     spec = net.plan(NetOptions(net="tap"), (), net.host_interfaces(), ENTROPY)
     assert spec is not None and spec.host_ip is not None
-    with net.attach(spec) as fds:
-        assert len(fds) == 1
+    with tapattach.attach(spec) as (card, fds):
+        assert len(fds) == 1 and card is spec
         assert spec.interface in net.host_interfaces()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
             s.bind((spec.host_ip.split("/")[0], 0))  # the host has the address
-        with pytest.raises(MachineError) as caught, net.attach(spec):
+        with tapattach.attach(spec) as (other, _):  # as two runs that plan at the same moment
+            assert other is not None and other.interface != spec.interface
+            number = other.interface.removeprefix("capstan")
+            assert (other.ip, other.gateway) == ((f"10.77.{number}.2/24",), (f"10.77.{number}.1",))
+        named = dataclasses.replace(spec, is_ours=False)
+        with pytest.raises(MachineError) as caught, tapattach.attach(named):
             pass
         assert spec.interface in caught.value.message
     assert spec.interface not in net.host_interfaces()
 
 
 def test_attach_wants_nothing_for_user() -> None:
-    with net.attach(None) as nothing, net.attach(planned(net="user")) as user:
-        assert nothing == user == ()
+    with tapattach.attach(None) as nothing, tapattach.attach(planned(net="user")) as user:
+        assert nothing == (None, ()) and user == (planned(net="user"), ())
 
 
 def test_queues_are_one_per_cpu_where_that_is_possible() -> None:
@@ -282,7 +288,7 @@ def test_a_tap_of_one_queue_stays_one(monkeypatch: pytest.MonkeyPatch, tmp_path:
     flags.write_text("0x1002\n")
     assert tap.is_multi_queue("mine") is False and tap.is_multi_queue("other") is None
     card = net.with_queues(planned(net="tap=mine"), 2, is_pci=True, cpus=2)
-    with pytest.raises(MachineError) as caught, net.attach(card):
+    with pytest.raises(MachineError) as caught, tapattach.attach(card):
         pass
     assert "multi_queue" in str(caught.value.hint)
     flags.write_text("0x1102\n")
