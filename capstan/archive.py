@@ -180,6 +180,11 @@ def load(
             ]
     except tarstream.TarError as err:
         raise ImageError(f"{where}: {err}", hint=err.hint) from err
+    except OSError as err:
+        raise ImageError(
+            f"{where}: cannot be loaded: {os.strerror(err.errno or 0)}",
+            hint=f"the store is {store.root} (CAPSTAN_ROOT): check its disk",
+        ) from err
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
         raise ImageError(
             f"{where}: not an archive of images ({err!r})",

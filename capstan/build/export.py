@@ -8,6 +8,7 @@ run: with their system calls turned into jumps.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import shutil
@@ -45,7 +46,7 @@ def to_raw_file(image: StoredImage, path: Path, progress: Progress | None = None
             at = start
             while at < end:
                 count = min(end - at, _CHUNK)
-                moved = os.copy_file_range(disk.fileno(), out.fileno(), count, at, at)
+                moved = _copy(disk.fileno(), out.fileno(), count, at)
                 if not moved:
                     raise ImageError(f"{image.disk}: became shorter meanwhile")
                 at += moved
@@ -139,6 +140,16 @@ def _member(name: str, entry: Entry, names: dict[int, str], image: StoredImage) 
             info.type, info.linkname = tarfile.LNKTYPE, first
     info.size = facts.size if info.isreg() else 0
     return info
+
+
+def _copy(source: int, target: int, count: int, at: int) -> int:
+    """Copy up to `count` bytes at `at`, shared on disk where the file system can; how many."""
+    try:
+        return os.copy_file_range(source, target, count, at, at)
+    except OSError as err:
+        if err.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+    return os.pwrite(target, os.pread(source, count, at), at)
 
 
 def _extents(fd: int, size: int) -> Iterator[tuple[int, int]]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import BinaryIO
 import click
 
 from capstan import fs, ui
-from capstan.errors import UsageError
+from capstan.errors import CapstanError, UsageError
 from capstan.ref import ImageRef
 from capstan.store import Store, StoredImage
 
@@ -90,9 +91,11 @@ def export(output: Path, layout: str, image: str) -> None:
         if layout == "qcow2":
             if not plain:
                 raise UsageError("--format qcow2 is written to a file only", hint="add -o FILE")
-            service.to_qcow2(stored, output)
+            with _explained(output):
+                service.to_qcow2(stored, output)
         elif layout == "raw" and plain:
-            service.to_raw_file(stored, output, bar)
+            with _explained(output):
+                service.to_raw_file(stored, output, bar)
         else:
             write = service.to_tar if layout == "tar" else service.to_raw_stream
             with _output(output) as out:
@@ -107,12 +110,20 @@ def _output(path: Path) -> Iterator[BinaryIO]:
             raise UsageError("an archive does not belong on a terminal", hint="add -o FILE")
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
-    elif path.exists() and not path.is_file():
-        with path.open("wb") as out:
-            yield out
-    else:
-        with fs.atomic_file(path) as out:
-            yield out
+        return
+    is_device = path.exists() and not path.is_file()
+    with _explained(path), path.open("wb") if is_device else fs.atomic_file(path) as out:
+        yield out
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Errors of the system as ours, with the name the user gave."""
+    try:
+        yield
+    except OSError as err:
+        reason = os.strerror(err.errno or 0)
+        raise CapstanError(f"{path}: {reason}", hint="check the place given with -o") from err
 
 
 @contextlib.contextmanager
@@ -122,5 +133,10 @@ def _input(path: Path) -> Iterator[BinaryIO]:
             raise UsageError("no archive to load", hint="`capstan load -i FILE`")
         yield sys.stdin.buffer
     else:
-        with path.open("rb") as stream:
+        try:
+            stream = path.open("rb")
+        except OSError as err:
+            reason = os.strerror(err.errno or 0)
+            raise CapstanError(f"{path}: {reason}", hint="name an archive of save") from err
+        with stream:
             yield stream

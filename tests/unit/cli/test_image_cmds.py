@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -193,6 +195,32 @@ def test_export_raw(capsys: Output, store: Store) -> None:
     assert not Path("x.tar").exists(), "there is no pool in it"
     assert capstan("export", "db", "--format", "qcow2") == 125
     assert "add -o FILE" in capsys.readouterr().err
+
+
+def test_places_that_cannot_be_written_or_read(capsys: Output, tmp_path: Path) -> None:
+    (tmp_path / "dir").mkdir()
+    for args in (
+        ["save", "-o", "dir", "db"],
+        ["save", "-o", "/dev/full", "db"],
+        ["export", "-o", "dir", "db"],
+        ["export", "-o", "/proc/x", "db"],
+        ["load", "-i", "none.tar"],
+        ["load", "-i", "dir"],
+    ):
+        assert capstan(*args) == 125
+        err = capsys.readouterr().err
+        assert args[2] in err and "internal" not in err and "--debug" not in err
+
+
+def test_export_to_another_file_system(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> int:
+        raise OSError(errno.EXDEV, "other device")
+
+    monkeypatch.setattr(os, "copy_file_range", refused)
+    assert capstan("export", "db", "-o", "x.img") == 0
+    assert Path("x.img").read_bytes() == store.open("db").disk.read_bytes()
 
 
 def test_export_without_qemu_img(
