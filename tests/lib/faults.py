@@ -248,6 +248,10 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 
+FIRST = ("load", "rmi", "run", "push", "pull", "build over")
+"""Tried once each, however short the time is."""
+
+
 def _digest_of_old() -> str:
     with tempfile.TemporaryDirectory() as folder:
         return stored.put(Store(Path(folder)), "old", b"1").digest
@@ -367,11 +371,15 @@ def names(store: Store) -> dict[str, str]:
 def draws(
     bench: Bench, chosen: Sequence[str], rng: random.Random
 ) -> Iterator[tuple[str, str, int]]:
-    """Every (operation, kind, step) once, in random order; a store is prepared when it is drawn."""
+    """Every (operation, kind, step) once, in random order; a store is prepared when it is drawn.
+
+    Those of `FIRST` come first, once each.
+    """
     left: dict[str, list[tuple[str, int]]] = {}
     open_ones = list(chosen)
+    first = [name for name in FIRST if name in chosen]
     while open_ones:
-        name = rng.choice(open_ones)
+        name = first.pop() if first else rng.choice(open_ones)
         if name not in left:
             every = [(kind, at) for at in range(1, bench.steps(name) + 1) for kind in KINDS]
             rng.shuffle(every)
@@ -402,8 +410,10 @@ def main() -> int:
     tried: dict[str, int] = {}
     with tempfile.TemporaryDirectory(prefix="faults-") as folder, ExitStack() as stack:
         bench = stack.enter_context(Bench(Path(folder)))
-        for name, kind, at in draws(bench, possible(given.operations), random.Random(given.seed)):
-            if time.monotonic() - start > given.seconds:
+        chosen = possible(given.operations)
+        least = len(set(FIRST) & set(chosen))
+        for name, kind, at in draws(bench, chosen, random.Random(given.seed)):
+            if time.monotonic() - start > given.seconds and len(tried) >= least:
                 break
             tried[name] = tried.get(name, 0) + 1
             try:
