@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from tests.lib.instances import (
     Done,
@@ -89,6 +90,12 @@ def serve(host: Host, name: str, port: int, *more: str) -> Done:
     return host.call(*line, "instance", "serve", name, "80")
 
 
+def launch(host: Host, name: str, port: int, *more: str) -> None:
+    """Start a server, which must work."""
+    done = serve(host, name, port, *more)
+    expect(done.status == 0, f"{name} does not start: {done.status} {done.err}")
+
+
 def available() -> int:
     """Bytes of memory the host can give."""
     found = re.search(r"MemAvailable: *(\d+) kB", Path("/proc/meminfo").read_text())
@@ -148,28 +155,27 @@ def kills(host: Host, *, long: bool, count: int) -> Iterator[str]:
         for _ in range(times):
             told += kill_supervisor_at(host, point)
             ran += 1
+    launch(host, "victim", free_ports(1)[0])
     yield f"supervisor killed at its points {ran} times, {told} lines"
 
 
-def one_line(host: Host, about: str, *, least: int = 1) -> int:
-    """The next `ps` exits with 0 and explains in one line; the one after has nothing to say."""
-    done = host.call("ps", "-a")
+def one_line(host: Host, about: str, *, least: int = 1) -> tuple[int, dict[str, Any]]:
+    """The next `ps` exits with 0 and explains in one line; the one after has nothing to say.
+
+    How many lines there were, and the rows by name.
+    """
+    done = host.call("ps", "-a", "--format", "json")
     lines = done.err.splitlines()
     expect(done.status == 0, f"{about}: ps ends with {done.status}: {done.err}")
     expect(least <= len(lines) <= 1, f"{about}: {len(lines)} lines: {done.err!r}")
     again = host.call("ps", "-a")
     expect((again.status, again.err) == (0, ""), f"{about}: ps repeats itself: {again.err!r}")
-    return len(lines)
+    return len(lines), {row["name"]: row for row in json.loads(done.out)}
 
 
 def works_again(host: Host, name: str, about: str) -> None:
-    """Whatever is left of it can be removed, and the name be used."""
+    """Whatever is left of it can be removed; the next check uses its name again."""
     host.call("rm", "-f", name)
-    port = free_ports(1)[0]
-    done = serve(host, name, port)
-    expect(done.status == 0, f"{about}: cannot start again: {done.err}")
-    expect(answer(port) == name, f"{about}: wrong answer")
-    host.run("rm", "-f", name)
     places = host.folder / "root" / "instances"
     left = [p.name for p in places.iterdir() if p.is_dir() and p.name not in ("names", "notes")]
     expect(not left and not list((places / "names").iterdir()), f"{about}: left {left}")
@@ -185,7 +191,7 @@ def kill_owner(host: Host, state: str) -> int:
     elif state == "stopping":
         host.run("run", "-d", "--name", name, "-m", "64M", "instance", "deaf")
     else:
-        expect(serve(host, name, port).status == 0, about)
+        launch(host, name, port)
     folder = host.folder_of(name)
     stopper = None
     if state == "paused":
@@ -200,8 +206,8 @@ def kill_owner(host: Host, state: str) -> int:
     until(lambda: not Path(f"/proc/{record['qemu']}").exists(), f"{about}: QEMU ends", 5)
     if stopper is not None:
         expect(stopper.wait(10) is not None, "stop goes on")
-    told = one_line(host, about)
-    row = host.rows()[name]
+    told, rows = one_line(host, about)
+    row = rows[name]
     expect(row["state"] == "dead" and "was killed" in row["reason"], f"{about}: {row}")
     host.run("start", name)
     works_again(host, name, about)
@@ -211,12 +217,12 @@ def kill_owner(host: Host, state: str) -> int:
 def kill_qemu(host: Host) -> int:
     """QEMU: the supervisor records it."""
     name, port = "victim", free_ports(1)[0]
-    expect(serve(host, name, port).status == 0, "server")
+    launch(host, name, port)
     folder = host.folder_of(name)
     kill(host.record(folder)["qemu"])
     until(lambda: host.record(folder)["state"] == "exited", "QEMU killed: exited", 10)
-    told = one_line(host, "QEMU killed")
-    row = host.rows()[name]
+    told, rows = one_line(host, "QEMU killed")
+    row = rows[name]
     expect(row["exit_code"] == 137 and "SIGKILL" in row["reason"], f"QEMU killed: {row}")
     works_again(host, name, "QEMU killed")
     return told
@@ -232,7 +238,7 @@ def kill_foreground(host: Host) -> int:
         qemu = host.inspect("victim")["state"]["qemu_pid"]
         process.kill()
     until(lambda: not Path(f"/proc/{qemu}").exists(), "foreground killed: QEMU ends", 5)
-    told = one_line(host, "foreground killed")
+    told, _ = one_line(host, "foreground killed")
     works_again(host, "victim", "foreground killed")
     return told
 
@@ -245,15 +251,16 @@ def kill_command(host: Host, command: str, point: str) -> int:
         publish = f"127.0.0.1:{port}:80"
         args = ["run", "-d", "--name", name, "-p", publish, "instance", "serve", name, "80"]
     else:
-        expect(serve(host, name, port).status == 0, about)
+        launch(host, name, port)
         if command == "rm":
             host.run("stop", name)
         args = [*command.split(), name]
     done = host.call(*args, killed_at=[point])
     expect(done.status == -signal.SIGKILL, f"{about}: it was not: {done.status} {done.err}")
     settled = ("running", "exited", "created", "dead")
-    told = one_line(host, about, least=0)
-    until(lambda: all(r["state"] in settled for r in host.rows().values()), f"{about}: settled")
+    told, rows = one_line(host, about, least=0)
+    while any(row["state"] not in settled for row in rows.values()):  # stop, restart
+        rows = host.rows()
     works_again(host, name, about)
     return told
 
@@ -267,7 +274,7 @@ def kill_supervisor_at(host: Host, point: str) -> int:
     expect((done.status != 0) == early, f"{about}: {done.status} {done.err}")
     folder = next(p for p in (host.folder / "root" / "instances").iterdir() if len(p.name) == 64)
     until(lambda: not Path(f"/proc/{host.record(folder)['pid'] or 'x'}").exists(), about)
-    told = one_line(host, about, least=0 if point.endswith("recorded") else 1)
+    told, _ = one_line(host, about, least=0 if point.endswith("recorded") else 1)
     works_again(host, "victim", about)
     return told
 
@@ -385,7 +392,7 @@ def pauses_of(host: Host, name: str) -> list[float]:
 def killed_and_restarted(host: Host) -> Iterator[str]:
     """QEMU killed under a policy: it comes back, on the same port."""
     port = free_ports(1)[0]
-    expect(serve(host, "back", port, "--restart", "on-failure").status == 0, "server")
+    launch(host, "back", port, "--restart", "on-failure")
     folder = host.folder_of("back")
     first = host.record(folder)["qemu"]
     kill(first)
@@ -407,7 +414,7 @@ def killed_and_restarted(host: Host) -> Iterator[str]:
 def control(host: Host, *, long: bool, count: int) -> Iterator[str]:
     """What the commands do to a running instance."""
     port = free_ports(1)[0]
-    expect(serve(host, "one", port).status == 0, "server")
+    launch(host, "one", port)
     refused = serve(host, "two", port)
     told = f"port 127.0.0.1:{port}/tcp of the host cannot be used" in refused.err
     expect(refused.status == 125 and told and "instance one" in refused.err, refused.err)
