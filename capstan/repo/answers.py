@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import email.utils
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,6 +27,10 @@ class Transient(RepoError):
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
         self.is_first = is_first  # nothing was ever heard of this registry
+
+
+class Stopped(RepoError):
+    """The user interrupted all."""
 
 
 class NotFound(RepoError):
@@ -62,7 +65,7 @@ class Backoff:
     """Growing, random pauses between tries."""
 
     def __init__(
-        self, patience: Patience, sleep: Callable[[float], None], rng: Callable[[], float]
+        self, patience: Patience, sleep: Callable[[float], object], rng: Callable[[], float]
     ) -> None:
         self._patience, self._sleep, self._rng = patience, sleep, rng
         self._tries = 1
@@ -140,6 +143,8 @@ def _retry_after(text: str | None) -> float | None:
         return None
     if text.strip().isdigit():
         return float(text.strip()[:9])
+    import email.utils
+
     try:
         moment = email.utils.parsedate_to_datetime(text)
     except (ValueError, TypeError):

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from capstan import fs
 from capstan.errors import RepoError
 from capstan.repo.answers import NotFound, Transient, clean
 from capstan.repo.doc import Descriptor
@@ -60,7 +61,7 @@ class Downloads:
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._part(place) as (path, file):
             Download(source, wanted, file, advance).run()
-            path.replace(place)
+            fs.rename(path, place)
         return place
 
     def forget(self, digest: str) -> None:

@@ -77,7 +77,7 @@ def fetch_oci(
         wanted, made = _convert(manifest, str(place))
         _check_room(into, wanted, str(place))
         downloads = _Blobs(into)
-        meter = Meter(sum(one.size for one in wanted), progress)
+        meter = Meter(sum(one.size for one in wanted), progress, source.http.abort)
         parallel.each(lambda one: downloads.load(source, one, meter), wanted, meter)
         downloads.finish(place, made, original)
     finally:

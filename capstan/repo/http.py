@@ -12,6 +12,7 @@ from TLS to plain text or to another kind of URL.
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import socket
 import ssl
@@ -85,6 +86,13 @@ class Http:
         self._lock = threading.Lock()
         self._pools: dict[str, httpcore.ConnectionPool] = {}
         self._was_reached = False
+        self._backend = net.Backend()
+        self._stop = threading.Event()
+
+    def abort(self) -> None:
+        """End all requests, also those other threads wait for; they raise `Stopped`."""
+        self._stop.set()
+        self._backend.abort()
 
     def close(self) -> None:
         """Close all connections."""
@@ -104,7 +112,7 @@ class Http:
 
     def backoff(self) -> answers.Backoff:
         """The pauses between the tries of one request."""
-        return answers.Backoff(self.access.patience, time.sleep, random.random)
+        return answers.Backoff(self.access.patience, self._stop.wait, random.random)
 
     def fetch(self, request: Request, limit: int) -> Answer:
         """The whole answer, tried again when that may help.
@@ -181,6 +189,8 @@ class Http:
         return target
 
     def _send(self, request: Request, url: str, headers: Mapping[str, str]) -> Live:
+        if self._stop.is_set():
+            raise answers.Stopped(f"{self.access.host}: interrupted")
         patience = self.access.patience
         now = time.monotonic()
         net.set_deadline(now + 2 * patience.silence + len(request.body or b"") / patience.speed_min)
@@ -262,14 +272,14 @@ class Http:
         proxy = _proxy(scheme, host)
         if proxy is None:
             return httpcore.ConnectionPool(
-                ssl_context=trust, max_connections=CONNECTIONS, network_backend=net.Backend()
+                ssl_context=trust, max_connections=CONNECTIONS, network_backend=self._backend
             )
         return httpcore.HTTPProxy(
             proxy[0],
             proxy_auth=proxy[1],
             ssl_context=trust,
             max_connections=CONNECTIONS,
-            network_backend=net.Backend(),
+            network_backend=self._backend,
         )
 
     def _speaks_tls(self) -> bool:
@@ -368,6 +378,8 @@ def _origin_of(url: str) -> str:
 
 def _proxy(scheme: str, host: str) -> tuple[str, tuple[str, str] | None] | None:
     """The proxy the environment names for `host`, and the name and password for it."""
+    if not any(name.lower().endswith("_proxy") for name in os.environ):
+        return None
     import urllib.request
 
     found = urllib.request.getproxies().get(scheme)

@@ -7,9 +7,12 @@ thread, which has one request at a time.
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -60,7 +63,14 @@ class Stream(httpcore.NetworkStream):
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
         """The connection with TLS around it."""
-        return Stream(self._inner.start_tls(ssl_context, server_hostname, timeout))
+        self._inner = self._inner.start_tls(ssl_context, server_hostname, timeout)
+        return self
+
+    def abort(self) -> None:
+        """Make whoever waits for this connection fail."""
+        raw = self._inner.get_extra_info("socket")
+        with contextlib.suppress(OSError, AttributeError):
+            raw.shutdown(socket.SHUT_RDWR)
 
     def get_extra_info(self, info: str) -> Any:
         """Facts httpcore asks for."""
@@ -72,6 +82,14 @@ class Backend(httpcore.NetworkBackend):
 
     def __init__(self) -> None:
         self._inner = httpcore.SyncBackend()
+        self._made: weakref.WeakSet[Stream] = weakref.WeakSet()
+        self._lock = threading.Lock()
+
+    def abort(self) -> None:
+        """Make whoever waits for one of the connections fail."""
+        with self._lock:
+            for stream in list(self._made):
+                stream.abort()
 
     def connect_tcp(
         self,
@@ -82,4 +100,7 @@ class Backend(httpcore.NetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
         """A connection to a port."""
-        return Stream(self._inner.connect_tcp(host, port, timeout, local_address, socket_options))
+        made = Stream(self._inner.connect_tcp(host, port, timeout, local_address, socket_options))
+        with self._lock:
+            self._made.add(made)
+        return made

@@ -8,23 +8,21 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TypeVar
 
-from capstan.errors import RepoError
+from capstan.repo.answers import Stopped
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
 WORKERS = 6
 
 
-class Stopped(RepoError):
-    """The user interrupted all."""
-
-
 class Meter:
     """Counts bytes from several threads and passes them on; the place where they are stopped."""
 
-    def __init__(self, total: int, progress: Progress | None) -> None:
+    def __init__(
+        self, total: int, progress: Progress | None, abort: Callable[[], None] | None = None
+    ) -> None:
         self.done = 0
-        self._total, self._progress = total, progress
+        self._total, self._progress, self._abort = total, progress, abort
         self._lock = threading.Lock()
         self._stop = threading.Event()
 
@@ -44,6 +42,8 @@ class Meter:
     def stop(self) -> None:
         """End the other transfers."""
         self._stop.set()
+        if self._abort is not None:
+            self._abort()
 
 
 def each(work: Callable[[T], None], items: Iterable[T], meter: Meter) -> None:

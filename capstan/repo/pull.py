@@ -102,7 +102,7 @@ class _Loader:
         self._source, self._store, self._wanted = source, store, wanted
         self._downloads = Downloads(store.root / "downloads")
         self._known = local.Frames(store)
-        self._meter = Meter(wanted.blob_bytes, progress)
+        self._meter = Meter(wanted.blob_bytes, progress, source.http.abort)
         self.received = 0
 
     def image(self, name: ImageRef) -> StoredImage:

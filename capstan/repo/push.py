@@ -55,7 +55,7 @@ def push(request: PushRequest, store: Store, progress: Progress | None = None) -
     target.scope += "".join(f" repository:{name}:pull" for name in mounts)
     try:
         parts = frames.cut(image.disk, request.files)
-        meter = Meter(sum(frame.size for frame in parts), progress)
+        meter = Meter(sum(frame.size for frame in parts), progress, target.http.abort)
         sender = _Sender(target, image, local.Frames(store), mounts, meter)
         pieces = sender.send(parts)
         done = Artifact(f"sha256:{image.digest}", _size(image), image.manifest, tuple(pieces))

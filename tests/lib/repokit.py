@@ -28,9 +28,14 @@ def noise(seed: int, size: int) -> bytes:
 
 
 def make_image(
-    store: Store, name: str, files: Sequence[bytes], argv: str = "/x"
+    store: Store, name: str, files: Sequence[bytes], argv: str = "/x", *, lz4: bool = False
 ) -> tuple[StoredImage, Sequence[FileBlocks]]:
-    """An image whose "pool" is these files one after the other, 128 KiB to a block."""
+    """An image whose "pool" is these files one after the other, 128 KiB to a block.
+
+    With `lz4` all blocks are packed; the files are then multiples of 512 bytes.
+    """
+    import lz4.block as packer
+
     sha = hashlib.sha256(KERNEL)
     kernel = KernelInfo(sha.hexdigest(), len(KERNEL))
     extents: list[FileBlocks] = []
@@ -41,8 +46,12 @@ def make_image(
             blocks = []
             for begin in range(0, len(content), 128 << 10):
                 part = content[begin : begin + (128 << 10)]
+                logical = len(part)
+                if lz4:
+                    part = packer.compress(part, store_size=False)
+                    part = len(part).to_bytes(4, "big") + part
                 room = -(-len(part) // 4096) * 4096
-                blocks.append(Block(at, room, room, False))
+                blocks.append(Block(at, room, logical if lz4 else room, lz4))
                 out.seek(at)
                 out.write(part.ljust(room, b"\0"))
                 at += room

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import _thread
 import json
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from capstan.errors import RepoError, UsageError
 from capstan.repo import blobs
 from capstan.repo.answers import Denied
-from capstan.repo.limits import CHUNK
+from capstan.repo.limits import CHUNK, Patience
 from capstan.repo.names import open_repository
 from capstan.store import Store
 from tests.lib import lies
@@ -187,6 +189,55 @@ def test_short_outage_is_waited_for(
 
     registry.fault = fault
     pull_image(there, "app", reach)
+
+
+def test_a_library_that_packs_otherwise(
+    registry: Registry, here: Store, there: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import lz4.block
+
+    from capstan.repo import packing
+
+    reach = hasty(tmp_path, registry=registry.host)
+    texts = [b"".join(b"%d " % (n * n % m) for n in range(8000))[: 50 << 9] for m in (977, 991)]
+    image = make_image(here, "app", texts, lz4=True)
+    push_image(here, image, "app", reach)
+    types = {layer["mediaType"] for layer in registry.document("app", "latest")["layers"]}
+    assert types == {packing.RAW, packing.LZ4}
+
+    def other(data: bytes) -> bytes:
+        packed: bytes = lz4.block.compress(data, mode="high_compression", store_size=False)
+        return packed
+
+    monkeypatch.setattr(packing, "_library", lambda: other)
+    done = pull_image(there, "app", reach)
+    assert done.image.disk.read_bytes() == image[0].disk.read_bytes()
+    (here.objects / image[0].digest / "frames.json").unlink()
+    push_image(here, image, "raw", reach)  # who has that library sends what anybody can unpack
+    types = {layer["mediaType"] for layer in registry.document("raw", "latest")["layers"]}
+    assert types == {packing.RAW}
+
+
+def test_an_interrupted_pull_ends_at_once(
+    registry: Registry, here: Store, there: Store, tmp_path: Path
+) -> None:
+    patient = Patience(connect=2, silence=60, tries=9, pause=30)
+    reach = hasty(tmp_path, registry=registry.host, patience=patient)
+    push_image(here, make_image(here, "app", FILES), "app", reach)
+    before = snapshot(there.root)
+
+    def stall(request: Handler, data: bytes) -> None:
+        if not fired:
+            fired.append(1)
+            threading.Timer(0.2, _thread.interrupt_main).start()
+        request.registry.stopping.wait(30)
+
+    fired: list[int] = []
+    registry.fault = lies.on_blob(stall)
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        pull_image(there, "app", reach)
+    assert time.monotonic() - start < 5 and snapshot(there.root) == before
 
 
 # --- credentials -------------------------------------------------------------------------------
