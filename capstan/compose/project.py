@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from capstan.compose import merge, read, tree
-from capstan.compose.interpolate import BadText, interpolate, parse_env
+from capstan.compose import merge, read
+from capstan.compose.extends import extended, read_file
+from capstan.compose.interpolate import BadText, parse_env
 from capstan.compose.model import DEFAULT_NETWORK, Network, Project, Service
 from capstan.compose.tree import Node, Place
 from capstan.errors import UsageError
@@ -18,7 +19,6 @@ from capstan.errors import UsageError
 NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 OVERRIDES = ("compose.override", "docker-compose.override")
 TOP = ("name", "services", "networks", "volumes", "version", "configs", "secrets")
-MAX_EXTENDS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,101 +125,10 @@ def _env_files(request: Request, folder: Path) -> dict[str, str]:
 def _merged(files: Sequence[Path], environ: Mapping[str, str], missing: dict[str, Place]) -> Node:
     root: Node | None = None
     for path in files:
-        node = _extended(_file(path, environ, missing), path, environ, missing)
+        node = extended(read_file(path, environ, missing), path, environ, missing)
         root = node if root is None else merge.merge(root, node)
     assert root is not None
     return merge.strip(root)
-
-
-def _file(path: Path, environ: Mapping[str, str], missing: dict[str, Place]) -> Node:
-    def put_in(text: str, place: Place) -> str:
-        def note(name: str) -> None:
-            missing.setdefault(name, place)
-
-        try:
-            return interpolate(text, environ, note)
-        except BadText as err:
-            raise UsageError(f"{place}: {err}") from err
-
-    try:
-        data = path.read_bytes()
-    except OSError as err:
-        raise UsageError(f"{path}: {err.strerror}", hint="check -f") from err
-    return tree.parse(data, path, put_in)
-
-
-# --- extends ---
-
-
-def _extended(
-    root: Node, path: Path, environ: Mapping[str, str], missing: dict[str, Place]
-) -> Node:
-    """`root` with each service that extends another one merged onto it."""
-    services = root.pairs().get("services")
-    if services is None or not isinstance(services.value, dict):
-        return root
-    done = {
-        name: _resolve(name, root, path, environ, missing, 0)
-        for name, node in services.value.items()
-        if isinstance(node.value, dict)
-    }
-    services = Node({**services.value, **done}, services.key, services.place, services.mark)
-    return Node({**root.pairs(), "services": services}, root.key, root.place)
-
-
-def _resolve(
-    name: str,
-    root: Node,
-    path: Path,
-    environ: Mapping[str, str],
-    missing: dict[str, Place],
-    depth: int,
-) -> Node:
-    """The service `name` of `root`, with what it extends."""
-    node = root.pairs()["services"].pairs()[name]
-    extends = node.pairs().get("extends")
-    if extends is None:
-        return node
-    if depth > MAX_EXTENDS:
-        raise extends.complain("this goes round in a circle")
-    file, other = _extends(extends)
-    where, base_root = path, root
-    if file is not None:
-        where = path.parent / file
-        base_root = _file(where, environ, missing)
-    bases = base_root.pairs().get("services")
-    if bases is None or other not in bases.pairs():
-        raise extends.complain(f"there is no service {other} in {where}")
-    base = _resolve(other, base_root, where, environ, missing, depth + 1)
-    kept = {
-        k: v
-        for k, v in base.pairs().items()
-        if k not in ("depends_on", "links", "volumes_from", "extends")
-    }
-    base = _renamed(Node(kept, base.key, base.place), f"services.{other}", f"services.{name}")
-    return merge.merge(base, node)
-
-
-def _extends(node: Node) -> tuple[str | None, str]:
-    if isinstance(node.value, str):
-        return None, node.value
-    given = node.pairs("a service, or a mapping with service and file")
-    if wrong := set(given) - {"file", "service"}:
-        raise given[min(wrong)].complain("unknown key", hint="service, file")
-    if "service" not in given:
-        raise node.complain("the key service is missing")
-    return (given["file"].text() if "file" in given else None), given["service"].text()
-
-
-def _renamed(node: Node, old: str, new: str) -> Node:
-    """`node` as a part of another service: keys are what merging goes by."""
-    key = new + node.key[len(old) :] if node.key.startswith(old) else node.key
-    value = node.value
-    if isinstance(value, dict):
-        value = {name: _renamed(item, old, new) for name, item in value.items()}
-    elif isinstance(value, tuple):
-        value = tuple(_renamed(item, old, new) for item in value)
-    return Node(value, key, node.place, node.mark)
 
 
 # --- the whole ---

@@ -257,6 +257,24 @@ def test_extends(tmp_path: Path) -> None:
     assert found.services["b"].image == "other" and found.services["b"].command == ("c",)
 
 
+def test_extended_paths_start_from_their_file(tmp_path: Path) -> None:
+    folder = tmp_path / "other"
+    (folder / "src").mkdir(parents=True)
+    (folder / "v.env").write_text("V=1")
+    (folder / "base.yaml").write_text(
+        "services: {base: {build: {context: src}, env_file: [v.env], "
+        "volumes: ['./v.env:/v:ro', {type: bind, source: ./src, target: /s, read_only: true}]}}"
+    )
+    text = "services: {a: {extends: {file: other/base.yaml, service: base}}}"
+    found = load(tmp_path, text).services["a"]
+    assert found.build is not None and found.build.context == folder / "src"
+    assert found.environment == {"V": "1"}
+    assert [m.source and m.source.resolve() for m in found.mounts] == [
+        folder / "v.env",
+        folder / "src",
+    ]
+
+
 def test_names_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "My.App"
     (folder / "sub").mkdir(parents=True)
