@@ -28,7 +28,8 @@ struct tcp_tw {
     uint32_t snd_nxt, rcv_nxt, ts_recent;
     uint32_t until_ms;
     uint16_t wnd;
-    uint8_t has_ts, is_dead; /* dead: out of the hash, still in the queue */
+    uint8_t has_ts : 1, is_dead : 1; /* dead: not in the hash, in the queue */
+    uint8_t is_renewed : 1;          /* its time is later than its place */
 };
 _Static_assert(sizeof(struct tcp_tw) == 64, "a cache line");
 
@@ -150,6 +151,19 @@ static void push_locked(struct tcp_tw_table *w, uint32_t name)
     w->last = name;
 }
 
+/* The queue's first, whose wait was begun anew, must not hold up the others. */
+static void requeue_locked(struct tcp_tw_table *w)
+{
+    uint32_t name = w->first;
+    struct tcp_tw *r = record(w, name);
+
+    r->is_renewed = false;
+    w->first = r->fifo_next;
+    if (!w->first)
+        w->last = 0;
+    push_locked(w, name);
+}
+
 static void arm_locked(struct tcp_tw_table *w)
 {
     uint32_t now_ms = tcp_now_ms(w->net);
@@ -173,10 +187,13 @@ static void tw_timer(struct net_timer *timer)
     while (w->first) {
         struct tcp_tw *r = record(w, w->first);
 
-        /* One whose wait was begun anew holds up those behind it a little. */
-        if (!r->is_dead && seq_lt(now_ms, r->until_ms))
+        if (r->is_dead || !seq_lt(now_ms, r->until_ms)) {
+            pop_locked(w);
+        } else if (r->is_renewed) {
+            requeue_locked(w);
+        } else {
             break;
-        pop_locked(w);
+        }
     }
     if (!w->first)
         free_pages_locked(w);
@@ -281,8 +298,10 @@ static enum tcp_tw_verdict input_locked(struct tcp_tw_table *w,
         return TW_REOPEN;
     }
     if (!is_old && (in->flags & TCP_FIN) &&
-        in->seq + in->len + 1 == r->rcv_nxt)
+        in->seq + in->len + 1 == r->rcv_nxt) {
         r->until_ms = tcp_now_ms(w->net) + (uint32_t)TW_MS;
+        r->is_renewed = true;
+    }
     /* A plain acknowledgement needs no answer; everything else does. */
     *must_ack = is_old || in->len || (in->flags & (TCP_SYN | TCP_FIN)) ||
                 in->seq != r->rcv_nxt;

@@ -207,6 +207,29 @@ static void test_close_active(void)
     finish();
 }
 
+/* Its wait is begun anew by a repeated FIN; those behind it go in time. */
+static void test_time_wait_renewed(void)
+{
+    start(0);
+    open_plain();
+    CHECK_EQ(tcp_shutdown(conn, false, true), 0);
+    expect(TCP_ACK | TCP_FIN, U(0), P(0), 0);
+    put(TCP_ACK | TCP_FIN, P(0), U(1), 0);
+    expect(TCP_ACK, U(1), P(1), 0);
+    conn->s.remote.port++;
+    tcp_tw_add(conn); /* as another connection that ends now */
+    conn->s.remote.port--;
+    CHECK_EQ(tcp_tw_count(w.net), 2);
+    wire_wait(&w, 30000 * MS);
+    put(TCP_ACK | TCP_FIN, P(0), U(1), 0);
+    expect(TCP_ACK, U(1), P(1), 0);
+    wire_wait(&w, 42000 * MS); /* long timers are coarse: net_timer.h */
+    CHECK_EQ(tcp_tw_count(w.net), 1);
+    wire_wait(&w, 45000 * MS);
+    CHECK_EQ(tcp_tw_count(w.net), 0);
+    finish();
+}
+
 static void test_close_passive(void)
 {
     char c;
@@ -509,6 +532,7 @@ static const struct script_test tests[] = {
     {"reset rules", test_reset_rules},
     {"timestamps, PAWS", test_timestamps},
     {"close: active, TIME_WAIT", test_close_active},
+    {"TIME_WAIT begun anew", test_time_wait_renewed},
     {"close: passive", test_close_passive},
     {"close: together", test_close_together},
     {"close: unread data", test_close_with_unread},
