@@ -286,6 +286,8 @@ class Store:
 
     def owners(self, digest: str) -> Sequence[str]:
         """Who holds the image."""
+        if not (self.objects / digest / holds.FOLDER).is_dir():
+            return []
         with self._locked():
             return holds.owners(self.objects / digest)
 

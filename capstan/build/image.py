@@ -36,6 +36,7 @@ Progress = Callable[[int, int], None]
 Notify = Callable[[str], None]
 
 WARNINGS = "warnings.json"
+HOW, STEP_MAX = ("compressed", "linked"), 1000
 RESERVED_POOLS = ("mirror", "raidz", "draid", "spare", "log")
 
 
@@ -117,6 +118,7 @@ def _make(
             title=title,
             linked=linked,
             compress=options.compress,
+            link=options.link,
             progress=progress,
         )
 
@@ -215,9 +217,13 @@ def assemble(
     title: str,
     linked: tuple[LinkedFile, ...] = (),
     compress: bool = True,
+    link: bool = True,
     progress: Progress | None = None,
 ) -> ImageManifest:
-    """Write the whole image to `out`; the manifest inside it."""
+    """Write the whole image to `out`; the manifest inside it.
+
+    `link` says for the history whether files were to be linked.
+    """
     from capstan.build.zfs.writer import write_pool
 
     pool_name = pool_name_for(title.partition(":")[0])
@@ -237,7 +243,7 @@ def assemble(
         pool=PoolInfo(pool_name, pool.guid, pool.size),
         files=pool.files,
         linked=linked,
-        history=(*plan.history, *_steps(kernel, linked, compress=compress)),
+        history=(*plan.history, *_steps(plan, kernel, linked, (compress, link))),
     )
     text = description.to_json()
     if len(text) > manifest.MANIFEST_MAX:
@@ -258,15 +264,19 @@ def assemble(
     return description
 
 
-def _steps(kernel: Kernel, linked: Sequence[LinkedFile], *, compress: bool) -> Sequence[Step]:
-    """What the build itself added to the history."""
+def _steps(
+    plan: Plan, kernel: Kernel, linked: Sequence[LinkedFile], how: tuple[bool, bool]
+) -> Sequence[Step]:
+    """What the build itself added to the history; `how`: compressed, linked."""
     sites, left = sum(row.sites for row in linked), sum(row.left for row in linked)
-    packed = "compressed" if compress else "not compressed"
+    words = [f"capstan {__version__}"]
+    words += [word if yes else f"not {word}" for yes, word in zip(how, HOW, strict=True)]
+    words += [f"nolink {' '.join(plan.nolink)}"] if plan.nolink else []
     steps = [Step("link", f"{sites} system calls are jumps, {left} trap", len(linked))]
     return (
         *(steps if linked else ()),
         Step("kernel", kernel.sha256[:12], 1, len(kernel.data)),
-        Step("build", f"capstan {__version__}, {packed}"),
+        Step("build", ", ".join(words)[:STEP_MAX]),
     )
 
 

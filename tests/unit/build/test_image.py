@@ -294,6 +294,24 @@ def test_a_change_the_clock_cannot_see_counts(here: Path, pool: FakePool) -> Non
     assert resolve_or_build("./p").digest != first.digest
 
 
+def test_history(here: Path, pool: FakePool) -> None:
+    write(here / "low/p", STATIC)
+    write(here / "low/data/a", "abc")
+    write(here / "low/Capstanfile", "cmdline: /p\nfiles: {/p: p, /data: data}\nnolink: [/p]\n")
+    low = build_path(here / "low", (), BuildOptions(name="low", compress=False))
+    rows = {(step.kind, step.detail): (step.files, step.size) for step in low.manifest.history}
+    assert rows["files", "/p"] == (1, len(STATIC)) and rows["files", "/data"] == (1, 3)
+    assert rows["program", "/p"] == (0, 0)
+    kinds = [step.kind for step in low.manifest.history]
+    assert kinds == ["files", "files", "program", "kernel", "build"]
+    assert low.manifest.history[-1].detail.endswith(", not compressed, linked, nolink /p")
+    write(here / "high/Capstanfile", "cmdline: /p\nbase: low\n")
+    high = build_path(here / "high", (), BuildOptions(link=False))
+    first, *_, last = high.manifest.history
+    assert (first.kind, first.detail, first.files) == ("base", f"low:latest {low.digest[:12]}", 2)
+    assert ", compressed, not linked" in last.detail
+
+
 def test_names_come_before_files(here: Path, pool: FakePool) -> None:
     write(here / "p", STATIC)
     said: list[str] = []
