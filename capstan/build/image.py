@@ -81,7 +81,8 @@ def build_path(
     store = Store()
     hit = key.find(store, name) if options.reuse else None
     if hit is not None:
-        talk.repeat(hit)
+        if not options.unnamed:  # `capstan run` said it when it built the image
+            talk.repeat(hit)
         return hit
     try:
         return _make(plan, kernel, options, store, talk, (title, name, key, progress))

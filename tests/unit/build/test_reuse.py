@@ -179,6 +179,8 @@ def test_warnings_are_said_again(
     for _ in range(2):
         build_path(here, (), BuildOptions(name="x"), notify=said.append)
     assert said == ["/p: careful"] * 2 and pool.calls == 1
+    build_path(here, (), BuildOptions(name="x", unnamed=True), notify=said.append)
+    assert len(said) == 2, "a run is not a build"
 
 
 def test_the_cache_forgets_whole_entries(
