@@ -26,7 +26,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -87,7 +86,7 @@ class Instances:
                 records.step("create: named")
                 scratch.rename(self.places.path / identity)
         except BaseException:
-            shutil.rmtree(scratch, ignore_errors=True)
+            records.clear(scratch)
             os.close(lock)
             raise
         records.step("create: there")

@@ -272,7 +272,7 @@ class Places:
             step("rm: moved")
             self.forget_names()
         step("rm: unnamed")
-        shutil.rmtree(gone, ignore_errors=True)
+        clear(gone)
 
     def forget_names(self) -> None:
         """Remove names that mean nothing. The lock is held."""
@@ -293,6 +293,18 @@ class Places:
                     text = path.read_text(errors="replace")
                     path.unlink()
                     yield text
+
+
+def clear(folder: Path) -> None:
+    """Remove a directory, the lock file last: as long as it is there and held, others wait."""
+    with contextlib.suppress(OSError):  # somebody else may be at it
+        for entry in list(folder.iterdir()):
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name != OWNER:
+                entry.unlink(missing_ok=True)
+        (folder / OWNER).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def is_id(name: str) -> bool:

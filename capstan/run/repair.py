@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import time
 
@@ -25,18 +24,30 @@ def repair(places: Places) -> list[str]:
     if not places.path.is_dir():
         return []
     lines = list(places.take_notes())
-    with places.lock("repair"):
-        for entry in sorted(places.path.iterdir()):
-            is_made = entry.name.startswith(fs.TEMP_PREFIX)
-            is_ours = is_made or entry.name.startswith(records.GONE)
-            if is_ours and entry.is_dir() and not owner.is_held(entry / records.OWNER):
-                shutil.rmtree(entry, ignore_errors=True)
-                what = "making" if is_made else "removal"
+    try:
+        with places.lock("repair"):
+            lines += _sweep(places)
+        for folder in places.folders():
+            with contextlib.suppress(MachineError):  # damaged: `ps` shows it, `rm -f` removes it
+                lines += _mend(places, folder)
+    except OSError as err:  # a full disk, or one that is read-only: listings still work
+        lines.append(f"instances cannot be put in order: {err}")
+    return lines
+
+
+def _sweep(places: Places) -> list[str]:
+    """Remove what was being made or removed, and names of nothing. The lock is held."""
+    lines = []
+    for entry in sorted(places.path.iterdir()):
+        is_made = entry.name.startswith(fs.TEMP_PREFIX)
+        is_ours = is_made or entry.name.startswith(records.GONE)
+        if is_ours and entry.is_dir() and not owner.is_held(entry / records.OWNER):
+            is_over = not (entry / records.OWNER).exists()  # nothing else is left in it
+            records.clear(entry)
+            what = "making" if is_made else "removal"
+            if not is_over:
                 lines.append(f"the {what} of an instance was cut off; its remains are removed")
-        places.forget_names()
-    for folder in places.folders():
-        with contextlib.suppress(MachineError):  # damaged: `ps` shows it, `rm -f` removes it
-            lines += _mend(places, folder)
+    places.forget_names()
     return lines
 
 

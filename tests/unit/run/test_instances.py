@@ -301,12 +301,53 @@ def test_paths_are_absolute(
     assert made.spec.net.pcap == tmp_path / "frames"
 
 
+def test_a_removal_under_way_is_left_alone(
+    instances: Instances, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = instances.create(request(instances, "true"))
+    instance.release()
+    seen: list[list[str]] = []
+    real, depth = Path.unlink, 0
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        """After each step another command comes."""
+        nonlocal depth
+        real(path, missing_ok=missing_ok)
+        if records.GONE in str(path) and not depth:
+            depth += 1
+            seen.append(list(instances.repair()))
+            depth -= 1
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    instance.remove()
+    assert seen == [[]] * len(seen) and len(seen) >= 3
+    assert not list(instances.places.path.glob(".*"))
+
+
 def test_the_image_is_gone(instances: Instances) -> None:
     instance = instances.create(request(instances, "true"))
     instance.spec.disk.unlink()
     with pytest.raises(MachineError, match=r"its image .* is gone"):
         instance.start()
     assert instance.state is State.CREATED and not instance.is_active
+
+
+def test_a_full_disk_stops_no_listing(
+    instances: Instances, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = started(instances, SERVE, name="web")
+    os.kill(instance.record.pid, signal.SIGKILL)
+    assert wait_for(lambda: not instance.is_active)
+
+    def write(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "write", write)
+        (line,) = instances.repair()
+        assert "No space left" in line and instance.state is State.RUNNING
+    (line,) = instances.repair()
+    assert "was killed" in line and instance.state is State.DEAD
 
 
 def test_damaged_state_can_be_removed(instances: Instances) -> None:
