@@ -60,6 +60,8 @@ def logs_command(
         put(entry)
     if follow and (end is None or end > time.time()):
         follow_log(instance, reader, put)
+    if reader.missed:
+        ui.say("capstan: a part of the log was rotated away before it was read")
 
 
 class LinePrinter:

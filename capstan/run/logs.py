@@ -18,6 +18,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from capstan.run.keeper import TALK
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
@@ -60,7 +62,7 @@ def stamp(seconds: float) -> str:
 
 
 class Writer:
-    """Appends to the log in `folder`. Never raises for a full disk: it counts what is `lost`."""
+    """Appends to the log in `folder`. Never raises for a full disk: what was lost is told later."""
 
     def __init__(self, folder: Path, size: int, count: int) -> None:
         self._folder = folder
@@ -75,6 +77,8 @@ class Writer:
 
     def write(self, stream: str, data: bytes) -> None:
         """Append output, an entry for each line."""
+        if self.lost:
+            self._tell_loss()
         at = stamp(time.time())
         head = f'{{"time": "{at}", "stream": "{stream}", "log": '
         pieces = data.decode("utf-8", "surrogateescape").split("\n")
@@ -90,6 +94,13 @@ class Writer:
                 self._rotate()
             batch += entry
         self._append(bytes(batch))
+
+    def _tell_loss(self) -> None:
+        lost, self.lost = self.lost, 0
+        text = f"capstan: output lost ({lost} bytes as stored): {self.trouble}\n"
+        entry = {"time": stamp(time.time()), "stream": TALK, "log": text}
+        self._append(json.dumps(entry).encode() + b"\n")
+        self.lost = lost if self.lost else 0
 
     def end_lines(self) -> None:
         """End lines that were left open, when their writer was killed in the middle."""

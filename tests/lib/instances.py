@@ -50,6 +50,7 @@ class Host:
         program = self.folder / "instance"
         subprocess.run(["gcc", "-O2", "-o", program, PROGRAM], check=True)
         self.run("build", "-q", "-t", "instance", str(program))
+        self.run("run", "instance", "count", "1", "0")  # the host is looked at once
 
     def line(self, *args: str) -> list[str]:
         """The command line of `capstan ARGS`."""

@@ -96,10 +96,12 @@ def test_full_disk_is_survived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(os, "write", write)
     writer.write("stdout", b"lost\n")
+    writer.write("stdout", b"lost, too\n")
+    assert writer.lost > 100 and "space" in writer.trouble
     full = False
     writer.write("stdout", b"after\n")
-    assert writer.lost and "space" in writer.trouble
     assert text(tmp_path) == b"before\nafter\n"
+    assert b"output lost" in text(tmp_path, "capstan") and not writer.lost
 
 
 def test_last_lines_count_lines_not_entries() -> None:
