@@ -67,8 +67,11 @@ def _claimed(make: Callable[[], Path]) -> tuple[Path, int]:
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
-    """A file to write that becomes `path` when the block ends, and vanishes when it raises."""
+def atomic_file(path: Path, mode: int = 0o644, *, durable: bool = True) -> Iterator[BinaryIO]:
+    """A file to write that becomes `path` when the block ends, and vanishes when it raises.
+
+    Not `durable`: a power cut may leave it damaged, so who reads it checks it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     about_to("create", path)
     temp, lock = _claimed(lambda: _new_file(path.parent))
@@ -77,14 +80,16 @@ def atomic_file(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
             yield out
             out.flush()
             os.fchmod(out.fileno(), mode)
-            sync(out, path)
+            if durable:
+                sync(out, path)
         rename(temp, path)
     except BaseException:
         temp.unlink(missing_ok=True)
         raise
     finally:
         os.close(lock)
-    sync_dir(path.parent)
+    if durable:
+        sync_dir(path.parent)
 
 
 def _new_file(folder: Path) -> Path:
@@ -93,9 +98,9 @@ def _new_file(folder: Path) -> Path:
     return Path(name)
 
 
-def atomic_write(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Make `data` the content of `path`, on disk and in one step."""
-    with atomic_file(path, mode) as out:
+def atomic_write(path: Path, data: bytes, mode: int = 0o644, *, durable: bool = True) -> None:
+    """Make `data` the content of `path` in one step; on disk if it is to be `durable`."""
+    with atomic_file(path, mode, durable=durable) as out:
         out.write(data)
 
 

@@ -11,7 +11,7 @@ disassembler's version: a changed linker never sees old results. The index spare
 unless it was written so recently that a second write could have left them the same.
 
 Everything is written under a temporary name and renamed, the report last; any number of processes
-may use one cache. A damaged entry is made again.
+may use one cache. Nothing is forced to disk, since a damaged entry is made again.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class LinkCache:
     def learn(self, stat: os.stat_result, digest: str) -> None:
         """Remember the digest of a file that was read after `stat`."""
         if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > SETTLED_NS:
-            fs.atomic_write(self.index / _key(stat), digest.encode())
+            fs.atomic_write(self.index / _key(stat), digest.encode(), durable=False)
 
     def load(self, digest: str, flavour: Flavour) -> LinkResult | None:
         """What linking gave; None if it is not known."""
@@ -72,9 +72,9 @@ class LinkCache:
         """Keep a result."""
         path = self._path(result.report.digest, flavour)
         if result.data is not None:
-            fs.atomic_write(path, result.data)
+            fs.atomic_write(path, result.data, durable=False)
         text = json.dumps(result.report.to_json(), indent=1)
-        fs.atomic_write(path.with_suffix(".json"), text.encode())
+        fs.atomic_write(path.with_suffix(".json"), text.encode(), durable=False)
 
     def _path(self, digest: str, flavour: Flavour) -> Path:
         return self.objects / f"{digest}-{flavour.text}-{linker_version()}"
