@@ -111,5 +111,16 @@ def _fetched(source: Source) -> Iterator[Source]:
 
     with _scratch() as folder:
         with ui.progress(f"Loading {source}") as bar:
-            layout = fetch_oci(ref.parse(source.place), folder / "layout", reach(), progress=bar)
-        yield container.Source(container.Transport.OCI, str(layout), name=source.name)
+            name = ref.parse(source.place)
+            layout = fetch_oci(name, folder / "layout", reach(), progress=bar, have=_remembered)
+        oci = container.Transport.OCI
+        yield container.Source(oci, str(layout), name=source.name, title=str(source))
+
+
+def _remembered(manifest: bytes, config: bytes) -> set[str]:
+    """The layers of an image that need no fetching: they were unpacked before."""
+    from capstan.build.sources.container import remembered
+    from capstan.build.sources.plan import contents_of
+    from capstan.store import Store
+
+    return remembered(manifest, config, contents_of(Store()))

@@ -11,7 +11,7 @@ annotation. Blobs that are there already are kept, so a fetch that broke goes on
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from capstan import fs, ui
@@ -59,10 +59,12 @@ def fetch_oci(
     *,
     platform: str = PLATFORM,
     progress: Progress | None = None,
+    have: Callable[[bytes, bytes], set[str]] | None = None,
 ) -> Path:
     """Load the container image `ref` into the OCI layout directory `into`; gives `into`.
 
-    A name without a host is one of Docker Hub's.
+    A name without a host is one of Docker Hub's. `have` is asked, by manifest and configuration,
+    which layers are not needed: those are left out.
 
     Raises:
         RepoError: not there, not for this platform, or damaged.
@@ -78,6 +80,10 @@ def fetch_oci(
         _check_room(into, wanted, str(place))
         downloads = _Blobs(into)
         meter = Meter(sum(one.size for one in wanted), progress, source.http.abort)
+        if have is not None:
+            downloads.load(source, wanted[0], meter)
+            known = have(made, downloads.path(wanted[0]).read_bytes())
+            wanted = [one for one in wanted if one.digest not in known]
         parallel.each(lambda one: downloads.load(source, one, meter), wanted, meter)
         downloads.finish(place, made, original)
     finally:
@@ -100,9 +106,13 @@ class _Blobs:
         self._folder = into / "blobs" / "sha256"
         self._downloads = Downloads(into / ".downloads")
 
+    def path(self, wanted: Descriptor) -> Path:
+        """Where a blob is, or will be."""
+        return self._folder / wanted.digest.removeprefix("sha256:")
+
     def load(self, source: Repository, wanted: Descriptor, meter: Meter) -> None:
         """Bring one blob."""
-        place = self._folder / wanted.digest.removeprefix("sha256:")
+        place = self.path(wanted)
         if place.is_file() and place.stat().st_size == wanted.size:
             meter.advance(wanted.size)  # it got its name when it had been checked
             return

@@ -17,9 +17,17 @@ from capstan import ref
 from capstan.build.rootfs import Facts, Tree
 from capstan.build.sources.config import ImageConfig
 from capstan.build.sources.contents import Contents
-from capstan.build.sources.layers import read_layer
+from capstan.build.sources.layers import is_remembered, read_layer
 from capstan.build.sources.limits import Limits, Meter
-from capstan.build.sources.oci import Archive, Container, Files, Folder, read_docker, read_oci
+from capstan.build.sources.oci import (
+    Archive,
+    Container,
+    Files,
+    Folder,
+    layers_of,
+    read_docker,
+    read_oci,
+)
 from capstan.build.sources.overlay import Overlay
 from capstan.build.sources.streams import Damaged, damaged
 from capstan.build.zfs.tree import Node
@@ -37,15 +45,22 @@ class Transport(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A container image to start from; `name` is what the result is called by default."""
+    """A container image to start from.
+
+    `name` is what the result is called by default, `title` how the user wrote it when the place is
+    only a temporary one.
+    """
 
     transport: Transport
     place: str
     tag: str = ""
     name: str = ""
+    title: str = ""
 
     def __str__(self) -> str:
         """As the user writes it."""
+        if self.title:
+            return self.title
         if self.transport is Transport.DOCKER:
             return f"docker://{self.place}"
         return f"{self.transport.value}:{self.place}" + (f":{self.tag}" if self.tag else "")
@@ -131,6 +146,16 @@ def load(source: Source, contents: Contents) -> Loaded:
     _set_facts(tree, root, contents)
     name = source.name or _name(source, container)
     return Loaded(tree, config, name, str(source), _history(container))
+
+
+def remembered(manifest: bytes, config: bytes, contents: Contents) -> set[str]:
+    """The digests of the layers of an image that were unpacked before; none if it is damaged."""
+    try:
+        pairs = layers_of(manifest, config)
+    except Damaged:
+        return set()
+    known = {diff_id for _, diff_id in pairs if is_remembered(diff_id, contents)}
+    return {digest for digest, diff_id in pairs if diff_id in known}
 
 
 def _history(container: Container) -> tuple[str, ...]:

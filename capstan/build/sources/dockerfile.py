@@ -67,7 +67,7 @@ def build(what: Dockerfile, into: Path) -> Source:
             f"{what.path}: buildah ended with status {done}", hint="mend what it says above"
         )
     name = ref.from_file_name(what.folder.resolve().name).name
-    return Source(Transport.OCI, os.fspath(layout), "built", name)
+    return Source(Transport.OCI, os.fspath(layout), "built", name, os.fspath(what.path))
 
 
 def _words(what: Dockerfile) -> Sequence[str]:

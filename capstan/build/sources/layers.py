@@ -241,6 +241,18 @@ def _recall(layer: Layer, contents: Contents, meter: Meter) -> Rows | None:
     return rows
 
 
+def is_remembered(diff_id: str, contents: Contents) -> bool:
+    """Whether a layer was unpacked before, and all of its contents are there."""
+    try:
+        raw: Any = json.loads(_place(diff_id, contents).read_bytes())
+        if raw["version"] != VERSION:
+            return False
+        rows = [_load_row(row) for row in raw["entries"]]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+    return all(not row.content or contents.facts(row.content, row.size) for row in rows)
+
+
 def _load_row(raw: Any) -> Row:
     path, mode, uid, gid, mtime_ns, size, target, rdev, content, xattrs = raw
     return Row(

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, Protocol
 from capstan.build.sources import limits
 from capstan.build.sources.layers import Layer
 from capstan.build.sources.limits import Limits, Meter
-from capstan.build.sources.streams import Damaged, Hashed, Plain, Readable, decompress
+from capstan.build.sources.streams import Damaged, Digest, Hashed, Plain, Readable, decompress
 from capstan.build.sources.tarball import TarReader
 from capstan.errors import BuildError, UsageError
 
@@ -338,6 +338,21 @@ def _from_manifest(files: Files, found: _Descriptor, tags: tuple[str, ...]) -> C
             raise Damaged(f"a layer of type {row.kind} cannot be read")
         layers.append(_layer(files, row.path, row.digest, row.size, diff_id))
     return Container(files.where, document, tuple(layers), tags)
+
+
+def layers_of(manifest: bytes, config: bytes) -> list[tuple[str, str]]:
+    """(digest, diff_id) of each layer, by an image's manifest and configuration.
+
+    Raises:
+        Damaged: they are damaged, or do not fit.
+    """
+    page = _document(Hashed(io.BytesIO(manifest), None, None), "manifest", limits.DOCUMENT_MAX)
+    rows = [_Descriptor.of(raw, "manifest") for raw in _list(page, "layers", "manifest")]
+    document = _document(Hashed(io.BytesIO(config), None, None), "config", limits.CONFIG_MAX)
+    ids = _diff_ids(document, len(rows))
+    for diff_id in ids:
+        Digest(diff_id)
+    return [(row.digest, diff_id) for row, diff_id in zip(rows, ids, strict=True)]
 
 
 def _layer(files: Files, name: str, digest: str | None, size: int | None, diff_id: str) -> Layer:

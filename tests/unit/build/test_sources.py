@@ -212,6 +212,24 @@ def test_equal_contents_are_kept_once_and_remembered(layout: Layout, store: Path
         load(f"oci:{layout.path}", store)
 
 
+def test_layers_that_need_no_fetching(layout: Layout, store: Path) -> None:
+    layers = [layer([member("a", b"1")]), layer([member("b", b"2")])]
+    row = layout.image(layers)
+    contents = Contents(store / "sources")
+    manifest = (layout.path / "blobs" / row["digest"].replace(":", "/")).read_bytes()
+    page = json.loads(manifest)
+    config = (layout.path / "blobs" / page["config"]["digest"].replace(":", "/")).read_bytes()
+    assert container.remembered(manifest, config, contents) == set()
+    tree = load(f"oci:{layout.path}", store).tree
+    both = {one["digest"] for one in page["layers"]}
+    assert container.remembered(manifest, config, contents) == both
+    source = tree.node_at("/a").source
+    assert isinstance(source, Path)
+    source.unlink()
+    assert container.remembered(manifest, config, contents) == both - {sha256(squeeze(layers[0]))}
+    assert container.remembered(b"[]", config, contents) == set()
+
+
 def test_zeros_take_no_room(layout: Layout, store: Path) -> None:
     data = layer([member("zeros", bytes(32 << 20)), member("end", bytes(1 << 20) + b"x")])
     tree = load_layers(layout, store, data).tree
