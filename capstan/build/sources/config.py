@@ -20,7 +20,8 @@ from capstan.build.sources.users import find_user, tables_of_tree
 from capstan.manifest import RunConfig
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_PORT = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(tcp|udp|sctp))?")
+_PORT = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(tcp|udp))?")
+_REAL_TIME = re.compile(r"(SIG)?RTM(IN|AX)([+-][0-9]+)?", re.IGNORECASE)
 _ENV_NAME = re.compile(r"[^=\0]+")
 
 
@@ -37,6 +38,7 @@ class ImageConfig:
     volumes: tuple[str, ...] = ()
     stop_signal: str = ""
     labels: tuple[tuple[str, str], ...] = ()
+    ignored: tuple[str, ...] = ()  # what no machine of ours can do
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> ImageConfig:
@@ -48,16 +50,22 @@ class ImageConfig:
         raw = document.get("config") or {}
         if not isinstance(raw, dict):
             raise Damaged("config is no JSON object")
+        signal_text, ports = _string(raw, "StopSignal"), _keys(raw, "ExposedPorts")
+        ignored = [f"StopSignal {signal_text}"] if _REAL_TIME.fullmatch(signal_text) else []
+        ignored += [f"ExposedPorts {port[:40]}" for port in ports if port.endswith("/sctp")]
         return cls(
             entrypoint=_strings(raw, "Entrypoint"),
             cmd=_strings(raw, "Cmd"),
             env=_env(_strings(raw, "Env")),
             workdir=_workdir(_string(raw, "WorkingDir")),
             user=_string(raw, "User"),
-            ports=tuple(sorted(map(_port, _keys(raw, "ExposedPorts")), key=_port_order)),
+            ports=tuple(
+                sorted(map(_port, (p for p in ports if not p.endswith("/sctp"))), key=_port_order)
+            ),
             volumes=tuple(sorted(_keys(raw, "Volumes"))),
-            stop_signal=signal_name(_string(raw, "StopSignal")),
+            stop_signal="" if _REAL_TIME.fullmatch(signal_text) else signal_name(signal_text),
             labels=tuple(sorted(_mapping(raw, "Labels").items())),
+            ignored=tuple(ignored),
         )
 
     def run_config(self, tree: Tree, args: tuple[str, ...] = ()) -> RunConfig:
@@ -134,7 +142,7 @@ def _port(text: str) -> str:
     """A port as `capstan run -p` takes it."""
     found = _PORT.fullmatch(text)
     numbers = [int(n) for n in found.groups()[:2] if n] if found is not None else []
-    if found is None or not all(1 <= n <= 65535 for n in numbers) or found[3] == "sctp":
+    if found is None or not all(1 <= n <= 65535 for n in numbers):
         raise Damaged(f"config.ExposedPorts: {text[:40]!r} is not PORT/tcp or PORT/udp")
     return "-".join(map(str, numbers)) + ("/udp" if found[3] == "udp" else "")
 

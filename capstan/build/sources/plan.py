@@ -40,6 +40,8 @@ def collect_container(source: Source, args: Sequence[str], options: BuildOptions
         loaded = load(source, contents)
     config = loaded.config.run_config(loaded.tree, tuple(args))
     _add_folders(loaded.tree, config)
+    for text in loaded.config.ignored:
+        loaded.tree.warnings.append(f"{source}: {text} is not supported and ignored")
     _warn(loaded.tree, config, source)
     config = dataclasses.replace(config, network=_network(config, loaded.tree))
     created = loaded.tree.finish(epoch)

@@ -354,6 +354,24 @@ def test_configuration(layout: Layout, store: Path) -> None:
     assert collect_container(source, ("-v",), BuildOptions()).config.argv == ("/bin/server", "-v")
 
 
+def test_what_no_machine_can_do_is_left_out(layout: Layout) -> None:
+    files = [member("x", make_elf(etype=ET_EXEC), mode=0o755)]
+    config = {
+        "Cmd": ["/x"],
+        "StopSignal": "SIGRTMIN+3",
+        "ExposedPorts": {"5000/sctp": {}, "5000/udp": {}},
+    }
+    layout.image([layer(files)], config, history=7)
+    source = parse(f"oci:{layout.path}")
+    assert source is not None
+    plan = collect_container(source, (), BuildOptions())
+    assert plan.config.stop_signal == "" and plan.config.ports == ("5000/udp",)
+    assert plan.tree.warnings == [
+        f"{source}: StopSignal SIGRTMIN+3 is not supported and ignored",
+        f"{source}: ExposedPorts 5000/sctp is not supported and ignored",
+    ]
+
+
 @pytest.mark.parametrize(
     ("files", "config", "warning"),
     [
