@@ -52,6 +52,7 @@ class ImageConfig:
             raise Damaged("config is no JSON object")
         signal_text, ports = _string(raw, "StopSignal"), _keys(raw, "ExposedPorts")
         ignored = [f"StopSignal {signal_text}"] if _REAL_TIME.fullmatch(signal_text) else []
+        known = [port for port in ports if not port.endswith("/sctp")]
         ignored += [f"ExposedPorts {port[:40]}" for port in ports if port.endswith("/sctp")]
         return cls(
             entrypoint=_strings(raw, "Entrypoint"),
@@ -59,9 +60,7 @@ class ImageConfig:
             env=_env(_strings(raw, "Env")),
             workdir=_workdir(_string(raw, "WorkingDir")),
             user=_string(raw, "User"),
-            ports=tuple(
-                sorted(map(_port, (p for p in ports if not p.endswith("/sctp"))), key=_port_order)
-            ),
+            ports=tuple(sorted(map(_port, known), key=_port_order)),
             volumes=tuple(sorted(_keys(raw, "Volumes"))),
             stop_signal="" if _REAL_TIME.fullmatch(signal_text) else signal_name(signal_text),
             labels=tuple(sorted(_mapping(raw, "Labels").items())),

@@ -161,11 +161,9 @@ def remembered(manifest: bytes, config: bytes, contents: Contents) -> set[str]:
 def _history(container: Container) -> tuple[str, ...]:
     """How each layer was made, as the image says it; what is not text is left out."""
     rows = container.config.get("history")
-    found = (
-        [row.get("created_by") for row in rows if isinstance(row, dict)]
-        if isinstance(rows, list)
-        else []
-    )
+    if not isinstance(rows, list):
+        return ()
+    found = [row.get("created_by") for row in rows if isinstance(row, dict)]
     return tuple("".join(filter(str.isprintable, text)) for text in found if isinstance(text, str))
 
 
