@@ -297,8 +297,10 @@ def _config(spec: Capstanfile | None, parent: RunConfig) -> RunConfig:
     """The configuration but for the command line; what is not said is as in the base image."""
     if spec is None:
         return parent
-    return RunConfig(
+    return dataclasses.replace(
+        parent,
         argv=spec.cmdline,
+        fixed=None,
         env={**parent.env, **spec.env},
         workdir=spec.workdir or parent.workdir,
         memory=spec.memory or parent.memory,

@@ -40,6 +40,7 @@ class Contents:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.layers = root / "layers"
+        self._files = os.fspath(root / "files")
         self._made: set[str] = set()
         self._stack = contextlib.ExitStack()
         self._scratch: Path | None = None
@@ -55,7 +56,10 @@ class Contents:
 
     def path(self, name: str) -> Path:
         """Where the content `name` is, or would be."""
-        return self.root / "files" / name[:2] / name[2:]
+        return Path(self._place(name))
+
+    def _place(self, name: str) -> str:
+        return f"{self._files}/{name[:2]}/{name[2:]}"
 
     def name_of(self, path: Path) -> str:
         """The name of the content in the file `path`."""
@@ -64,7 +68,7 @@ class Contents:
     def facts(self, name: str, size: int) -> os.stat_result | None:
         """What `lstat` says of a content, None when it is not there as it should be."""
         try:
-            status = os.lstat(self.path(name))
+            status = os.lstat(self._place(name))
         except OSError:
             return None
         return status if stat.S_ISREG(status.st_mode) and status.st_size == size else None

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from capstan.build import elf, netuse
+from capstan.build import elf
 from capstan.build.collect import BuildOptions, Plan, source_date_epoch
 from capstan.build.rootfs import Found, Tree
 from capstan.build.sources.container import Loaded, Source, load
@@ -43,7 +43,8 @@ def collect_container(source: Source, args: Sequence[str], options: BuildOptions
     for text in loaded.config.ignored:
         loaded.tree.warnings.append(f"{source}: {text} is not supported and ignored")
     _warn(loaded.tree, config, source)
-    config = dataclasses.replace(config, network=_network(config, loaded.tree))
+    # As in a container; looking through a whole system for network code would only find it.
+    config = dataclasses.replace(config, network=True)
     created = loaded.tree.finish(epoch)
     return Plan(loaded.tree, config, loaded.name, created, history=_history(loaded), whole=True)
 
@@ -67,11 +68,6 @@ def _history(loaded: Loaded) -> tuple[Step, ...]:
     sizes = [facts.size for facts in loaded.tree.facts.values()]
     steps = [Step("layer", text[:STEP_MAX]) for text in loaded.history[-STEPS_MAX:]]
     return (*steps, Step("container", loaded.title, len(sizes), sum(sizes)))
-
-
-def _network(config: RunConfig, tree: Tree) -> bool:
-    """Does the machine get a card without being asked? A whole system always has network code."""
-    return bool(config.ports) or netuse.uses_network(tree)
 
 
 def _warn(tree: Tree, config: RunConfig, source: Source) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import zstandard
 
-from capstan.build.collect import BuildOptions
+from capstan.build.collect import BuildOptions, collect
+from capstan.build.image import build_path
 from capstan.build.rootfs import Tree
 from capstan.build.sources import container, limits
 from capstan.build.sources.config import ImageConfig
@@ -750,3 +751,25 @@ def test_hostile_docker_archive(store: Path, tmp_path: Path) -> None:
 def test_limit_numbers_are_sane() -> None:
     assert limits.XATTRS_MAX < 1 << 16
     assert limits.Limits().entries * 1024 <= limits.Limits().metadata
+
+
+def test_a_container_image_as_base(
+    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = tmp_path / "kernel.elf"
+    kernel.write_bytes(make_elf(etype=ET_EXEC))
+    monkeypatch.setenv("CAPSTAN_KERNEL", str(kernel))
+    files = [member("app", make_elf(etype=ET_EXEC), mode=0o755), member("note", b"x", uid=7)]
+    config = {"Cmd": ["/app"], "User": "5:6", "StopSignal": "INT", "Labels": {"a": "b"}}
+    layout.image([layer(files)], config)
+    source = parse(f"oci:{layout.path}")
+    image = build_path(Path(), (), BuildOptions(name="base", source=source))
+    assert image.manifest.config.argv == ("/app",)
+    (tmp_path / "Capstanfile").write_text("base: base\ncmdline: /app -x\n")
+    plan = collect(tmp_path, (), BuildOptions())
+    run = plan.config
+    assert (run.argv, run.fixed, run.ids) == (("/app", "-x"), None, (5, 6))
+    assert (run.stop_signal, run.labels) == ("SIGINT", {"a": "b"})
+    assert plan.tree.node_at("/note").uid == 7
+    again = build_path(Path(), (), BuildOptions(name="base", source=source))
+    assert again.digest == image.digest
