@@ -26,6 +26,16 @@ SERVICES = click.argument("services", metavar="[SERVICE...]", nargs=-1)
 TIMEOUT = click.option(
     "-t", "--timeout", type=float, metavar="SEC", help="From the stop signal to the end."
 )
+HELP = "`capstan compose --help` lists them"
+NOTHING_BESIDE = "a machine runs one program, and nothing beside it"
+# What Docker has and we do not.
+INSTEAD = {
+    "exec": NOTHING_BESIDE,
+    "run": f"{NOTHING_BESIDE}; `capstan run` starts another one",
+    "watch": "`capstan compose up -d` again takes what has changed",
+    **{name: f"`capstan {name} PROJECT-SERVICE-1`" for name in ("kill", "pause", "unpause", "rm")},
+    **{name: f"`capstan {name}`" for name in ("port", "top", "stats", "events", "images", "push")},
+}
 PS_COLUMNS = ("name", "image", "service", "status", "health", "ports")
 FILE = click.Path(path_type=Path, readable=False)
 
@@ -73,10 +83,8 @@ class Group(click.Group):
             import difflib
 
             close = difflib.get_close_matches(args[0], self.commands, 1)
-            hint = f"did you mean `capstan compose {close[0]}`?" if close else None
-            raise UsageError(
-                f"compose has no command {args[0]}", hint=hint or "`capstan compose --help`"
-            )
+            hint = f"did you mean `capstan compose {close[0]}`?" if close else HELP
+            raise UsageError(f"compose has no command {args[0]}", hint=INSTEAD.get(args[0], hint))
         return super().resolve_command(ctx, args)
 
 

@@ -73,7 +73,7 @@ class Engine:
         """
         names = select(project, options.names, with_needs=not options.no_deps)
         _check_conditions(project, names)
-        keeper = Keeper(self.root, project.name)
+        keeper = self._keeper(project.name)
         with keeper.locked():
             state = allocate(project, keeper.load(), new_segments(keeper))
             keeper.save(state)
@@ -92,7 +92,7 @@ class Engine:
         Raises:
             CapstanError: something cannot be ended.
         """
-        keeper = Keeper(self.root, project)
+        keeper = self._keeper(project)
         with keeper.locked():
             found = members.of(self.instances, project)
             members.backwards(found, lambda member: self.remove(member, timeout))
@@ -116,12 +116,12 @@ class Engine:
                 member.instance.stop(timeout)
                 self._say(f"{member.instance.name}: stopped")
 
-        with Keeper(self.root, project).locked():
+        with self._keeper(project).locked():
             members.backwards(members.of(self.instances, project, services), act)
 
     def start(self, project: str, services: Sequence[str]) -> None:
         """Start instances that were stopped."""
-        with Keeper(self.root, project).locked():
+        with self._keeper(project).locked():
             for member in members.of(self.instances, project, services):
                 if not member.instance.is_active:
                     member.instance.start(self.note)
@@ -129,7 +129,7 @@ class Engine:
 
     def restart(self, project: str, services: Sequence[str], timeout: float | None) -> None:
         """Stop instances and start them again."""
-        with Keeper(self.root, project).locked():
+        with self._keeper(project).locked():
             for member in members.of(self.instances, project, services):
                 member.instance.restart(timeout, self.note)
                 self._say(f"{member.instance.name}: restarted")
@@ -155,6 +155,9 @@ class Engine:
         if text not in self._noted:
             self._noted.add(text)
             self._say(text)
+
+    def _keeper(self, project: str) -> Keeper:
+        return Keeper(self.root, project, self._say)
 
     def _orphans(self, project: Project, *, remove: bool) -> None:
         found = members.of(self.instances, project.name)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -92,6 +91,8 @@ def backwards(found: Sequence[Member], act: Callable[[Member], None]) -> None:
     Raises:
         CapstanError: the first that failed, after all were tried.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     left = list(found)
     failed: list[CapstanError] = []
 

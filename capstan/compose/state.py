@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ VERSION = 1
 POOL = ipaddress.IPv4Network("10.89.0.0/16")
 LOCK_DEADLINE = 600.0
 LOCK_STEP = 0.05
+LOCK_PATIENCE = 1.0  # then the user is told
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,10 @@ def from_json(data: bytes, where: Path) -> State:
 class Keeper:
     """The directory of one project; use it inside `locked`."""
 
-    def __init__(self, root: Path, project: str) -> None:
+    def __init__(
+        self, root: Path, project: str, say: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._say = say
         self.all = root / "compose"
         self.path = self.all / project
 
@@ -101,7 +105,8 @@ class Keeper:
         Raises:
             MachineError: somebody does, and does not come to an end.
         """
-        end = time.monotonic() + LOCK_DEADLINE
+        begin = time.monotonic()
+        has_said = False
         while True:
             self.path.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileNotFoundError):
@@ -109,7 +114,11 @@ class Keeper:
                 if self._try(fd):
                     break
                 os.close(fd)
-            if time.monotonic() > end:
+            waited = time.monotonic() - begin
+            if waited > LOCK_PATIENCE and not has_said:
+                has_said = True
+                self._say(f"{self.path.name}: waits for another `capstan compose`")
+            if waited > LOCK_DEADLINE:
                 raise MachineError(
                     f"{self.path.name}: another `capstan compose` works on this project",
                     hint=f"`fuser -v {self.path}` shows it",
