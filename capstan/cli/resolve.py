@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from capstan import ref, settings, ui
+from capstan import ui
 from capstan.errors import ImageError, UsageError
-from capstan.store import Store, StoredImage
 
 if TYPE_CHECKING:
     from capstan.build.collect import BuildOptions
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from capstan.repo.names import Reach
     from capstan.repo.pull import Pulled
     from capstan.repo.registry import Repository
+    from capstan.store import StoredImage
 
 POLICIES = ("missing", "always", "never")
 
@@ -28,6 +28,9 @@ def resolve(name: str, policy: str = "missing", *, quiet: bool = False) -> Store
     Raises:
         CapstanError: it is neither here nor to be had.
     """
+    from capstan import ref
+    from capstan.store import Store
+
     here = Store().find(name) if policy != "always" else None
     if here is not None:
         return here
@@ -43,7 +46,7 @@ def resolve(name: str, policy: str = "missing", *, quiet: bool = False) -> Store
     if not parsed.host and not how.registry:
         raise UsageError(
             f"there is no image {parsed} here and no registry to look in",
-            hint="set one (`export CAPSTAN_REGISTRY=HOST[:PORT][/NAMESPACE]`) or name it "
+            hint="set one (`capstan config set registry HOST[:PORT][/NAMESPACE]`) or name it "
             f"(HOST/{name}); `capstan build -t {name} PATH` makes the image instead",
         )
     return pull_image(parsed, how, quiet=quiet).image
@@ -69,7 +72,9 @@ def resolve_target(
     Raises:
         CapstanError: none of them.
     """
+    from capstan import ref
     from capstan.cli.sources import looks_like_source
+    from capstan.store import Store
 
     text = target.text
     is_path = text.startswith((".", "/", "~")) or target.is_folder or looks_like_source(text)
@@ -99,8 +104,10 @@ def pull_image(
     It has to be signed when the setting trust says so, or when there are `keys` (empty: those of
     the setting).
     """
+    from capstan import settings
     from capstan.repo.names import locate
     from capstan.repo.pull import PullRequest, pull
+    from capstan.store import Store
 
     place = locate(name, how)
     verify = _verifier(settings.get("trust"), keys)

@@ -78,7 +78,7 @@ def base(reach: Reach, wanted: str) -> tuple[str, str]:
     if not reach.registry:
         raise UsageError(
             f"{wanted}: there is no registry to look in",
-            hint="set one (`export CAPSTAN_REGISTRY=HOST[:PORT][/NAMESPACE]`) or name the registry "
+            hint="set one (`capstan config set registry HOST[:PORT][/NAMESPACE]`) or name it "
             f"(HOST/{wanted}); `capstan build -t {wanted} PATH` makes the image instead",
         )
     given = reach.registry.rstrip("/")

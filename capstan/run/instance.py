@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from capstan import paths, proc
 from capstan.errors import CapstanError, MachineError
 from capstan.run import control, events, names, owner, procinfo, records, speccode
-from capstan.run.machine import QUIT_DEADLINE, READY_DEADLINE
 from capstan.run.records import ACTIVE, Config, Folder, Places, Record, State
 from capstan.run.repair import repair
+from capstan.run.spec import QUIT_DEADLINE, READY_DEADLINE
 from capstan.store import Store
 
 if TYPE_CHECKING:

@@ -27,6 +27,7 @@ from capstan.run.keeper import ERR, OUT, TALK, Keeper
 from capstan.run.launch import Wires, launch
 from capstan.run.qemu_argv import known_trouble
 from capstan.run.signals import SignalSource
+from capstan.run.spec import QUIT_DEADLINE, READY_DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from capstan.run.hostcaps import HostCaps
     from capstan.run.spec import Accel, RunSpec
 
-READY_DEADLINE = 30.0
-QUIT_DEADLINE = 3.0
 # A short run is over before QEMU's answers would be worth their CPU time.
 MONITOR_DELAY = 0.3
 IMPATIENT_PRESSES = 3

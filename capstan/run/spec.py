@@ -31,6 +31,10 @@ MAX_CPUS = 8
 MIN_MEMORY = 4 << 20
 MAX_MEMORY = 64 << 30
 DEFAULT_GRACE = 10.0
+READY_DEADLINE = 30.0
+"""For the program to start."""
+QUIT_DEADLINE = 3.0
+"""For QEMU to go when it was asked to."""
 DEFAULT_ENV = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",

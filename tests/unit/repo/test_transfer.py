@@ -362,7 +362,7 @@ def test_tags_over_pages(registry: Registry, tmp_path: Path) -> None:
 def test_short_names_need_a_registry(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no registry") as caught:
         place("redis", hasty(tmp_path))
-    assert "CAPSTAN_REGISTRY" in str(caught.value.hint)
+    assert "config set registry" in str(caught.value.hint)
     assert "capstan build" in str(caught.value.hint)
     full = place("redis", hasty(tmp_path, registry="localhost:5000/team"))
     assert str(full) == "localhost:5000/team/redis:latest"
