@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from capstan.run.qmp import Answer
     from capstan.run.records import Config, Folder, Places, Record
 
+LINE_MAX = 16384  # a longer line is logged in pieces
+
 
 class InstanceKeeper(Keeper):
     """`machine` is None between two runs. `by_user`: do not start it again; `again`: do."""
@@ -51,6 +53,7 @@ class InstanceKeeper(Keeper):
         self._restarting: list[Client] = []
         self._asking_threads: list[Client] = []
         self._threads: list[str] = []
+        self._open: dict[str, bytes] = {}  # lines that have not ended, by stream
         self._ops: dict[str, Callable[[Client, Message], None]] = {
             "ping": lambda client, _: client.answer(state=self.record.state.value),
             "stop": self._stop,
@@ -93,9 +96,25 @@ class InstanceKeeper(Keeper):
         self._restarting.clear()
 
     def output(self, stream: str, data: bytes) -> None:
-        """To the log."""
-        if self._log is not None:
-            self._log.write(stream, data)
+        """To the log, in whole lines while they come.
+
+        Where a read ends is chance: stdout's half line must not get stderr's behind it.
+        """
+        data = self._open.pop(stream, b"") + data
+        whole, newline, rest = data.rpartition(b"\n")
+        if len(rest) >= LINE_MAX:
+            whole, newline, rest = data, b"", b""
+        if rest:
+            self._open[stream] = rest
+        if self._log is not None and (whole or newline):
+            self._log.write(stream, whole + newline)
+
+    def pause(self) -> None:
+        """What has no end of line goes to the log as it is: a question, perhaps."""
+        for stream, rest in self._open.items():
+            if self._log is not None:
+                self._log.write(stream, rest)
+        self._open.clear()
 
     def threads(self, line: str) -> None:
         """Collect the guest's answer, pass it on at its end."""

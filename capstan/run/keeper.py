@@ -34,6 +34,9 @@ class Keeper:
     def output(self, stream: str, data: bytes) -> None:
         """The program wrote `data`, or the tool did (stream TALK); only when `captures`."""
 
+    def pause(self) -> None:
+        """The output has paused, or ended: lines without an end are to be told."""
+
     def threads(self, line: str) -> None:
         """One line of the guest's answer to `Machine.ask_threads`; "end" is the last."""
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 # A short run is over before QEMU's answers would be worth their CPU time.
 MONITOR_DELAY = 0.3
+OUTPUT_PAUSE = 0.1
 IMPATIENT_PRESSES = 3
 CTRL_C = b"\x03"
 QEMU_STATUS = {0: "it was reset: a triple fault?", 1: "an orderly end", 3: "a panic"}
@@ -161,6 +162,7 @@ class Machine:
                     self._on_signal(number)
             self._keeper.serve(ready)
             self._check_deadlines()
+        self._keeper.pause()
 
     def _wait(self) -> dict[int, int]:
         wanted: dict[int, int] = {self._signals.fd: select.POLLIN, **self._keeper.wants()}
@@ -228,14 +230,16 @@ class Machine:
         self._deadlines.clear()
 
     def _on_output(self, data: bytes) -> None:
-        self._presses = 0
-        if self._keeper.captures and data:
-            self._keeper.output(OUT, data)
+        self._capture(OUT, data)
 
     def _on_errors(self, data: bytes) -> None:
+        self._capture(ERR, data)
+
+    def _capture(self, stream: str, data: bytes) -> None:
         self._presses = 0
         if self._keeper.captures and data:
-            self._keeper.output(ERR, data)
+            self._keeper.output(stream, data)
+            self._deadlines["pause"] = time.monotonic() + OUTPUT_PAUSE
 
     def _on_serial(self, data: bytes) -> None:
         self._serial_tail.feed(data)
@@ -445,6 +449,8 @@ class Machine:
                     self._end_hard(signal.SIGKILL)
                 case "kill":
                     self._child.kill()
+                case "pause":
+                    self._keeper.pause()
 
     def _verdict(self, qemu_status: int) -> int:
         if self._output.error is not None or (self._errors.error and self._errors.moved):

@@ -129,3 +129,27 @@ def test_stamps_are_read_back() -> None:
 @pytest.mark.parametrize("line", [b"", b"{}", b"[]", b"null", b'{"time": 1}', b"\xff"])
 def test_damaged_lines_are_no_entries(line: bytes) -> None:
     assert logs.parse(line) is None
+
+
+class _Log:
+    def __init__(self) -> None:
+        self.written: list[tuple[str, bytes]] = []
+
+    def write(self, stream: str, data: bytes) -> None:
+        self.written.append((stream, data))
+
+
+def test_half_lines_wait_for_their_end() -> None:
+    """Where a read of QEMU's socket ends is chance."""
+    from capstan.run.instance_keeper import LINE_MAX, InstanceKeeper
+
+    keeper, log = object.__new__(InstanceKeeper), _Log()
+    keeper._open, keeper._log = {}, log  # type: ignore[assignment]
+    keeper.output("stdout", b"one\ntw")
+    keeper.output("stderr", b"error\n")
+    keeper.output("stdout", b"o\nPassword: ")
+    assert log.written == [("stdout", b"one\n"), ("stderr", b"error\n"), ("stdout", b"two\n")]
+    keeper.pause()
+    assert log.written[3:] == [("stdout", b"Password: ")]
+    keeper.output("stdout", b"x" * LINE_MAX)
+    assert log.written[4:] == [("stdout", b"x" * LINE_MAX)]
