@@ -20,7 +20,7 @@ from capstan.errors import CapstanError
 from capstan.store import Store, read_manifest
 
 Record = Mapping[str, object]
-FORMAT_HELP = "json (default), or a template such as '{{.id}}'"
+FORMAT_HELP = "JSON (default), or a template such as '{{.id}}'."
 
 
 def find_image(name: str) -> Record | None:

@@ -301,7 +301,7 @@ class Bench:
         except (AssertionError, CapstanError, OSError) as err:
             raise AssertionError(f"{where} ({ended.last}): {err!r}\n{ended.err}") from err
         finally:
-            shutil.rmtree(root, ignore_errors=True)
+            _remove(root)
 
     def _examine(
         self, name: str, kind: str, ended: Ended, store: Store, before: dict[str, str]
@@ -341,6 +341,15 @@ class Bench:
         if template.exists():
             shutil.copytree(template, root, symlinks=True, dirs_exist_ok=True)
         return root
+
+
+def _remove(root: Path) -> None:
+    """Remove a store; an instance in it may be about to end."""
+    end = time.monotonic() + 20
+    while root.exists() and time.monotonic() < end:
+        shutil.rmtree(root, ignore_errors=True)
+        if root.exists():
+            time.sleep(0.05)
 
 
 def start_registry(told: Path) -> int:
@@ -408,7 +417,9 @@ def main() -> int:
     given = parser.parse_args()
     start, failed = time.monotonic(), 0
     tried: dict[str, int] = {}
-    with tempfile.TemporaryDirectory(prefix="faults-") as folder, ExitStack() as stack:
+    with ExitStack() as stack:
+        made = tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True)
+        folder = stack.enter_context(made)
         bench = stack.enter_context(Bench(Path(folder)))
         chosen = possible(given.operations)
         least = len(set(FIRST) & set(chosen))

@@ -46,7 +46,7 @@ ALL = dict(commands())
 DOCKERS = {
     "-a": {"all", "attach"},
     "-e": {"env"},
-    "-f": {"file", "filter", "force", "follow", "yes"},
+    "-f": {"file", "filter", "force", "follow", "yes", "format"},
     "-i": {"input", "interactive"},
     "-p": {"publish", "password", "project-name"},
     "-t": {"tag", "tty", "timeout", "time", "timestamps"},
