@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 import re
 import signal
 import statistics
@@ -483,3 +484,59 @@ def timing(host: Host, times: int) -> str:
         took.append(time.monotonic() - begin)
         host.run("rm", "-f", "quick")
     return f"run -d takes {statistics.median(took):.2f} s (median of {times})"
+
+
+# --- storm -----------------------------------------------------------------------------------
+
+
+def storm(host: Host, *, long: bool, count: int) -> Iterator[str]:
+    """Commands at random on the same few names, from several shells at once."""
+    seconds, shells = (120, 6) if long else (8, 4)
+    seed = count or random.randrange(1 << 30)
+    end = time.monotonic() + seconds
+    with ThreadPoolExecutor(shells) as pool:
+        done = list(pool.map(lambda shell: disturb(host, f"{seed}-{shell}", end), range(shells)))
+    refused = sum(one[1] for one in done)
+    host.clear()
+    places = host.folder / "root" / "instances"
+    left = [p.name for p in places.iterdir() if p.is_dir() and p.name not in ("names", "notes")]
+    expect(not left and not list((places / "names").iterdir()), f"left {left}")
+    yield f"{sum(one[0] for one in done)} commands at random, {refused} refused (seed {seed})"
+
+
+def disturb(host: Host, seed: str, end: float) -> tuple[int, int]:
+    """One shell: how many commands it gave, and how many were refused."""
+    rng = random.Random(seed)
+    ran = refused = 0
+    while time.monotonic() < end:
+        name = rng.choice(("a", "b", "c"))
+        policy = rng.choice(("no", "always", "on-failure:2"))
+        program = rng.choice((["deaf"], ["count", "500", "1"], ["count", "3", "0"]))
+        words = rng.choice(
+            (
+                ["run", "-d", "--name", name, "--restart", policy, "instance", *program],
+                ["run", "-d", "--rm", "--name", name, "instance", *program],
+                ["run", "--name", name, "instance", "count", "10", "0"],
+                ["stop", "-t", "0.2", name],
+                ["start", name],
+                ["restart", "-t", "0.2", name],
+                ["kill", name],
+                ["pause", name],
+                ["unpause", name],
+                ["rm", name],
+                ["rm", "-f", name],
+                ["rename", name, rng.choice(("a", "b", "c"))],
+                ["ps", "-a"],
+                ["logs", name],
+                ["inspect", "--type", "instance", name],
+                ["stats", "--no-stream"],
+            )
+        )
+        done = host.call(*words)
+        told = f"{' '.join(words)}: {done.status}: {done.err}"
+        unexpected = ("internal error", "Traceback", "is damaged", "was killed", "was cut off")
+        expect(not any(word in done.err for word in unexpected), told)
+        expect(done.status == 0 or "capstan: " in done.err, told)
+        expect(words[0] != "ps" or done.status == 0, told)
+        ran, refused = ran + 1, refused + (done.status != 0)
+    return ran, refused
