@@ -194,6 +194,12 @@ class InstanceKeeper(Keeper):
             raise MachineError("it is waiting to be started again")
         return self.machine
 
+    def _check_runs(self, machine: Machine, consequence: str) -> None:
+        if self.record.state is not State.RUNNING:
+            raise MachineError(f"it is {self.record.state.value}: {consequence}")
+        if not machine.is_ready:
+            raise MachineError(f"its program does not run yet: {consequence}")
+
     def _end(self, seconds: float) -> None:
         machine = self.machine
         if self.record.state is State.PAUSED and machine is not None:
@@ -237,8 +243,7 @@ class InstanceKeeper(Keeper):
 
     def _pause(self, client: Client, _: Message) -> None:
         machine = self._running()
-        if self.record.state is not State.RUNNING or not machine.is_ready:
-            raise MachineError(f"it is {self.record.state.value}, not running")
+        self._check_runs(machine, "it cannot be paused")
         machine.ask("stop", lambda answer: self._switched(client, answer, State.PAUSED, "pause"))
 
     def _unpause(self, client: Client, _: Message) -> None:
@@ -260,10 +265,7 @@ class InstanceKeeper(Keeper):
 
     def _ask_threads(self, client: Client, _: Message) -> None:
         machine = self._running()
-        if self.record.state is not State.RUNNING:
-            raise MachineError(f"it is {self.record.state.value}: its guest cannot answer")
-        if not machine.is_ready:
-            raise MachineError("its program does not run yet")
+        self._check_runs(machine, "its guest cannot answer")
         self._asking_threads.append(client)
         if len(self._asking_threads) == 1:
             machine.ask_threads()
