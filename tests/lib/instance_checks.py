@@ -289,14 +289,11 @@ def logs(host: Host, *, long: bool, count: int) -> Iterator[str]:
     line = ["run", "-d", "--name", "log", "--restart", f"on-failure:{runs - 1}"]
     line += ["--log-opt", "max-size=256K", "--log-opt", "max-file=10000"]
     host.run(*line, "instance", "count", str(lines), "1", "1000")
-    with subprocess.Popen(
-        host.line("logs", "-f", "log"),
-        env=host.env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    ) as follower:
-        out, _ = follower.communicate(timeout=600)
-    followed = numbers(out.decode())
+    # Two pipes: a line that is written in parts may be cut by one of the other stream.
+    follower = subprocess.run(
+        host.line("logs", "-f", "log"), env=host.env, capture_output=True, timeout=600, check=True
+    )
+    followed = [*numbers(follower.stdout.decode()), *numbers(follower.stderr.decode())]
     stored = host.call("logs", "log")
     whole = [*numbers(stored.out), *numbers(stored.err)]
     expected = sorted(list(range(1, lines + 1)) * runs)
@@ -313,7 +310,8 @@ def logs(host: Host, *, long: bool, count: int) -> Iterator[str]:
 
 def cut_log(host: Host) -> Iterator[str]:
     """The supervisor is killed while the program writes; then a second run."""
-    host.run("run", "-d", "--name", "cut", "instance", "count", "1000000", "0", "500")
+    line = ["run", "-d", "--name", "cut", "--log-opt", "max-file=10000"]
+    host.run(*line, "instance", "count", "1000000", "0", "5000")
     folder = host.folder_of("cut")
     until(lambda: (folder / "log.000001.json").stat().st_size > 200_000, "output")
     kill(host.record(folder)["pid"])
