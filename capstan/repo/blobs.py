@@ -248,7 +248,9 @@ def _location(target: Repository, location: str | None, base: str, what: str) ->
     if not location:
         raise lies(target.full_name, what, "no Location for the upload")
     url = urllib.parse.urljoin(base, location)
-    if not url.startswith(("https:", "http:")) or url[:5] < base[:5]:
+    parts = urllib.parse.urlsplit(url)
+    is_lower = base.startswith("https:") and parts.scheme != "https"
+    if parts.scheme not in ("http", "https") or is_lower or "@" in parts.netloc:
         raise lies(target.full_name, what, f"wants the upload at {clean(url)}, not by TLS")
     return url
 

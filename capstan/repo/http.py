@@ -105,9 +105,10 @@ class Http:
         with self._lock:
             if self._origin is None:
                 scheme = "https"
-                if self.access.plain and not self._speaks_tls():
+                host = self.access.host
+                if self.access.plain and not _proxy("https", host) and not self._speaks_tls():
                     scheme = "http"
-                self._origin = f"{scheme}://{self.access.host}"
+                self._origin = f"{scheme}://{host}"
             return self._origin
 
     def backoff(self) -> answers.Backoff:
@@ -175,7 +176,7 @@ class Http:
         reason = None
         if hops > REDIRECTS:
             reason = f"more than {REDIRECTS} redirects"
-        elif parts.scheme not in ("http", "https") or not parts.hostname:
+        elif parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
             reason = f"a redirect to {answers.clean(target)}"
         elif parts.scheme == "http" and not url.startswith("http:"):
             reason = f"a redirect from TLS to plain text ({answers.clean(target)})"

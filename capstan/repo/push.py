@@ -11,11 +11,12 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from capstan.errors import ImageError
+from capstan.errors import ImageError, RepoError
 from capstan.extents import FileBlocks
 from capstan.repo import artifact, blobs, frames, local, packing, parallel
 from capstan.repo.artifact import Artifact, Piece
 from capstan.repo.doc import Descriptor
+from capstan.repo.limits import MANIFEST_MAX
 from capstan.repo.names import Place, Reach, open_repository
 from capstan.repo.parallel import Meter, Progress
 from capstan.repo.registry import OCI_MANIFEST, Repository, sha256
@@ -64,6 +65,11 @@ def push(request: PushRequest, store: Store, progress: Progress | None = None) -
         sender.blob(config)
         manifest = artifact.manifest_document(done, config, notes)
         digest = sha256(manifest)
+        if len(manifest) > MANIFEST_MAX:
+            raise RepoError(
+                f"{place}: an image of {len(pieces)} frames is too large for a registry",
+                hint="keep large data out of the image",
+            )
         if request.after is not None:
             target.put_manifest(digest, manifest, OCI_MANIFEST)
             request.after(target, digest)

@@ -165,6 +165,7 @@ NETWORK: dict[str, tuple[Callable[[Handler], bool], str]] = {
     "closes": (_closes, "connection broke"),
     "redirect loop": (_loop_any, "more than 5 redirects"),
     "redirect to a file": (on_blob(_to("file:///etc/passwd")), "a redirect to file:"),
+    "redirect with a name": (on_blob(_to("http://a:b@localhost:1/x")), "a redirect to http://a"),
     "redirect to gopher": (on_blob(_to("gopher://localhost/")), "a redirect to gopher:"),
     "always 429": (_status(429, Retry_After="0"), "too many requests"),
     "429 for a year": (_status(429, Retry_After="31536000"), "try again in"),

@@ -19,7 +19,7 @@ from capstan.repo.limits import CHUNK, Patience
 from capstan.repo.names import open_repository
 from capstan.store import Store
 from tests.lib import lies
-from tests.lib.registry import Handler, Registry, digest_of
+from tests.lib.registry import INDEX, MANIFEST, Handler, Registry, digest_of
 from tests.lib.repokit import hasty, make_image, noise, place, pull_image, push_image, snapshot
 
 FILES = [noise(1, 3 << 20), *(noise(n, 30_000) for n in range(2, 42)), b"text " * 50_000]
@@ -189,6 +189,32 @@ def test_short_outage_is_waited_for(
 
     registry.fault = fault
     pull_image(there, "app", reach)
+
+
+def test_through_a_proxy(
+    registry: Registry, here: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://u%20x:p@127.0.0.1:{registry.port}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    name = "registry.invalid:5000"
+    reach = hasty(tmp_path, registry=name, insecure=[name])
+    push_image(here, make_image(here, "app", FILES[:2]), "app", reach)
+    assert registry.log[0][1].startswith(f"http://{name}/v2/")
+    assert "proxy-authorization" in registry.log[0][2]
+    assert ("app", "latest") in registry.manifests
+
+
+def test_an_index_with_an_image_of_ours(
+    registry: Registry, here: Store, there: Store, tmp_path: Path
+) -> None:
+    reach = hasty(tmp_path, registry=registry.host)
+    pushed = push_image(here, make_image(here, "app", FILES[:2]), "app", reach)
+    other = {"mediaType": MANIFEST, "digest": "sha256:" + "0" * 64, "size": 3}
+    ours = {"mediaType": MANIFEST, "digest": pushed.digest, "size": 3}
+    ours["artifactType"] = "application/vnd.capstan.image.v1"
+    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [other, ours]}
+    registry.put_manifest("app", "both", json.dumps(index).encode(), INDEX)
+    assert pull_image(there, "app:both", reach).digest == pushed.digest
 
 
 def test_a_library_that_packs_otherwise(
