@@ -105,8 +105,11 @@ def backwards(found: Sequence[Member], act: Callable[[Member], None]) -> None:
     while left:
         needed = {name for member in left for name in member.needs if name != member.service}
         now = [member for member in left if member.service not in needed] or left
-        with ThreadPoolExecutor(PARALLEL) as pool:
+        pool = ThreadPoolExecutor(PARALLEL)
+        try:
             list(pool.map(careful, now))
+        finally:  # who is interrupted does not wait for the others
+            pool.shutdown(wait=False, cancel_futures=True)
         left = [member for member in left if member not in now]
     if failed:
         raise failed[0]
