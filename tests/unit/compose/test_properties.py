@@ -5,17 +5,20 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+import yaml
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from capstan.compose import state, tree, wire
+from capstan.compose import plan, project, read, show, state, tree, wire
 from capstan.compose.interpolate import BadText, interpolate, parse_env
 from capstan.compose.merge import merge, strip
 from capstan.compose.model import Attachment, Network, Project, Service
+from capstan.compose.project import Request
 from capstan.compose.tree import Node, Place
 from capstan.errors import UsageError
 from capstan.run import lan
@@ -206,3 +209,60 @@ def test_the_directory_is_the_lock(tmp_path: Path) -> None:
         assert keeper.load() == state.State()
         keeper.forget()
     assert not keeper.path.exists()
+
+
+WORDS = st.sampled_from(
+    ["a", "b", "", "1", "-1", "0.5", "true", "80", "8080:80", "1s", "64m", "x=y", "=", ":", "./f",
+     "/x", "n:/x", "*", "tcp://:80", "http://:x/", "none", "CMD", "curl http://localhost", "always",
+     "10.5.0.0/24", "10.5.0.9", "${A}", "é", "a.b", "[", "..", "service_healthy"]
+)  # fmt: skip
+SERVICE_KEYS = st.sampled_from([*read._READERS, "cap_add", "devices", "x-a", "unknown"])
+SUB_KEYS = st.sampled_from(
+    ["a", "b", "context", "dockerfile", "args", "target", "test", "interval", "retries", "disable",
+     "condition", "aliases", "ipv4_address", "resources", "limits", "memory", "cpus", "replicas",
+     "published", "type", "source", "file", "content", "path", "required", "service", "n"]
+)  # fmt: skip
+ANYTHING = st.recursive(
+    st.one_of(st.none(), WORDS),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(SUB_KEYS, inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+LIKELY = st.dictionaries(SERVICE_KEYS, ANYTHING, max_size=2).map(lambda d: {**d, "image": "x"})
+SERVICES = st.dictionaries(st.sampled_from("ab"), LIKELY, min_size=1, max_size=2)
+ODD = st.dictionaries(st.sampled_from(["a", "c.d", ""]), st.one_of(ANYTHING, LIKELY), max_size=2)
+FILES = st.fixed_dictionaries(
+    {"services": st.one_of(SERVICES, SERVICES, SERVICES, ODD, ANYTHING)},
+    optional={
+        key: st.one_of(ANYTHING, st.dictionaries(st.sampled_from("abn"), ANYTHING, max_size=2))
+        for key in ("networks", "volumes", "configs", "secrets")
+    },
+)
+PLAIN_FILES = st.fixed_dictionaries({"services": SERVICES})
+
+
+@settings(max_examples=200, suppress_health_check=list(HealthCheck), deadline=None)
+@given(st.one_of(FILES, PLAIN_FILES), st.one_of(st.none(), PLAIN_FILES))
+def test_any_file_is_understood_or_refused(one: object, two: object) -> None:
+    """Whatever stands in the file: a project that can be planned and shown, or one clear error."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = []
+        for number, content in enumerate((one, two)):
+            if content is not None:
+                files.append(Path(folder) / f"{number}.yaml")
+                files[-1].write_text(yaml.safe_dump(content))
+        try:
+            found = project.load(Request(files=tuple(files), name="p", profiles=("*",)))
+            nets = state.allocate(found, state.State(), iter(SEGMENTS))
+            for service in found.services.values():
+                plan.labels(found, service, nets, "d")
+                plan.options(found, service, nets, ())
+        except UsageError as err:
+            assert err.message
+            return
+        (Path(folder) / "again.yaml").write_text(show.text(found, "yaml"))
+        again = project.load(
+            Request(files=(Path(folder) / "again.yaml",), name="p", profiles=("*",))
+        )
+        assert list(again.services) == list(found.services)
