@@ -55,7 +55,7 @@ FINDERS: dict[str, Callable[[str], Record | None]] = {
 @click.command()
 @click.option("-f", "--format", "layout", metavar="FORMAT", default="table", help=FORMAT_HELP)
 @click.option("--type", "kind", type=click.Choice(list(FINDERS)), help="Only things of this kind.")
-@click.argument("names", metavar="IMAGE|FILE...", nargs=-1, required=True)
+@click.argument("names", metavar="INSTANCE|IMAGE|FILE...", nargs=-1, required=True)
 def inspect(layout: str, kind: str | None, names: tuple[str, ...]) -> None:
     """Show all that is known about instances and images, as JSON.
 

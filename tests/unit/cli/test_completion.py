@@ -36,6 +36,7 @@ CASES = {
     "rmi my/im\t": "rmi my/image",
     "rmi my/image:1\t": "rmi my/image:1.5",
     "inspect pi\t": "inspect pinned:2",
+    "inspect we\t": "inspect web-1",
     "stop we\t": "stop web-1",
     "logs -f we\t": "logs -f web-1",
     "run ./prog\t": "run ./program",

@@ -46,7 +46,7 @@ ALL = dict(commands())
 DOCKERS = {
     "-a": {"all", "attach"},
     "-e": {"env"},
-    "-f": {"file", "filter", "force", "follow", "yes", "format"},
+    "-f": {"file", "filter", "force", "follow", "format", "yes"},
     "-i": {"input", "interactive"},
     "-p": {"publish", "password", "project-name"},
     "-t": {"tag", "tty", "timeout", "time", "timestamps"},
