@@ -27,6 +27,7 @@ class Level(IntEnum):
 
 class _State:
     level = Level.NORMAL
+    color: bool | None = None
 
 
 def level() -> Level:
@@ -37,6 +38,11 @@ def level() -> Level:
 def set_level(wanted: Level) -> None:
     """Say that much from now on."""
     _State.level = wanted
+
+
+def set_color(wanted: bool | None) -> None:
+    """Colour the progress bar, or not; None: as the terminal and NO_COLOR say."""
+    _State.color = wanted
 
 
 def error(text: str) -> None:
@@ -107,7 +113,7 @@ class _Bar:
             TextColumn("{task.description}"),
             BarColumn(),
             DownloadColumn(),
-            console=Console(stderr=True),
+            console=Console(stderr=True, no_color=True if _State.color is False else None),
             transient=True,
         )
         self._task = self._bar.add_task(label, total=None)

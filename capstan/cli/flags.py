@@ -58,6 +58,7 @@ def _set(wanted: ui.Level) -> None:
 def _color(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
     if (value is not None or ctx.parent is None) and not ctx.resilient_parsing:
         ctx.color = wants_color(value)
+        ui.set_color(ctx.color)
 
 
 def wants_color(given: str | None) -> bool | None:

@@ -189,6 +189,15 @@ def test_color(
     assert flags.wants_color(given) is wanted
 
 
+def test_color_reaches_the_progress_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool | None] = []
+    monkeypatch.setattr(ui, "set_color", seen.append)
+    for args in ["--color", "never"], []:
+        assert capstan("config", "path", *args) == 0
+        assert capstan(*args, "config", "path") == 0
+    assert seen == [None, False, False, None, None]
+
+
 def test_color_reaches_the_output(capsys: pytest.CaptureFixture[str]) -> None:
     @click.command()
     def coloured() -> None:
