@@ -142,10 +142,15 @@ def kills(host: Host, *, long: bool, count: int) -> Iterator[str]:
         told += kill_qemu(host)
         told += kill_foreground(host)
     yield f"QEMU, supervisor (4 states) and foreground run killed {times} times, {told} lines"
+
+
+def points(host: Host, *, long: bool, count: int) -> Iterator[str]:
+    """`kill -9` of commands and supervisors at each named point."""
+    times = 5 if long else 1
     quick = {"create: filled", "create: named", "start: marked", "start: spawned", "rm: moved"}
     ran = told = 0
-    for command, points in CLI_POINTS.items():
-        for point in points:
+    for command, named in CLI_POINTS.items():
+        for point in named:
             if long or point in quick or "asked" in point:
                 for _ in range(times):
                     told += kill_command(host, command, point)
