@@ -180,7 +180,11 @@ def ps(
         for member in found:
             click.echo(member.service if only_services else member.instance.id[:12])
         return
-    show([_row(engine, member) for member in found], PS_COLUMNS, layout)
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor() as pool:  # those that are not ready take a second each
+        rows = list(pool.map(lambda member: _row(engine, member), found))
+    show(rows, PS_COLUMNS, layout)
 
 
 @compose.command("logs")
