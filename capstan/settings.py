@@ -73,13 +73,16 @@ def _text(text: str) -> str:
 
 
 def _path(text: str) -> str:
-    return str(Path(_text(text)).expanduser().absolute())
+    return _path_from(text, Path())
 
 
 def _path_from(raw: object, folder: Path) -> str:
     if not isinstance(raw, str):
         raise ValueError
-    return str(folder / Path(_text(raw)).expanduser())
+    try:
+        return str((folder / Path(_text(raw)).expanduser()).absolute())
+    except RuntimeError as err:  # ~ of somebody who is not there
+        raise ValueError from err
 
 
 def _list(text: str) -> tuple[str, ...]:
@@ -106,7 +109,7 @@ def _map_from(raw: object, _folder: Path) -> dict[str, str]:
 
 
 def _paths(text: str) -> dict[str, str]:
-    return _paths_from(_map(text), Path.cwd())
+    return _paths_from(_map(text), Path())
 
 
 def _paths_from(raw: object, folder: Path) -> dict[str, str]:

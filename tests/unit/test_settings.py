@@ -154,6 +154,7 @@ def test_where_a_project_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert settings_files.project_file() == path
     (tmp_path / "project" / "deep" / ".git").mkdir()
     assert settings_files.project_file() is None
+    assert settings.get("root", "/absolute") == "/absolute"
     monkeypatch.chdir(tmp_path)
     (tmp_path / "capstan.toml").write_text('memory = "65M"')
     assert settings_files.project_file() is None  # the home directory is no project
@@ -168,6 +169,7 @@ def test_a_working_directory_that_is_gone(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(folder)
     folder.rmdir()
     assert settings_files.project_file() is None
+    assert settings.get("root", "/absolute") == "/absolute"
     monkeypatch.chdir(tmp_path)
 
 
@@ -190,6 +192,8 @@ def test_paths_in_files(user: Path, tmp_path: Path) -> None:
         assert settings.get("root") == str(wanted)
         assert settings.get_map("trust") == {"a.example/b": str(wanted)}
         settings_files._read.cache_clear()
+    with pytest.raises(UsageError, match="is no value of root"):
+        settings.get("root", "~nobody-of-that-name/x")
 
 
 def test_changes_keep_comments(user: Path) -> None:
