@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import _thread
 import json
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -255,7 +255,8 @@ def test_an_interrupted_pull_ends_at_once(
     def stall(request: Handler, data: bytes) -> None:
         if not fired:
             fired.append(1)
-            threading.Timer(0.2, _thread.interrupt_main).start()
+            main = threading.main_thread().ident or 0
+            threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT)).start()
         request.registry.stopping.wait(30)
 
     fired: list[int] = []
