@@ -264,7 +264,10 @@ def test_an_interrupted_pull_ends_at_once(
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         pull_image(there, "app", reach)
-    assert time.monotonic() - start < 5 and snapshot(there.root) == before
+    assert time.monotonic() - start < 5
+    after = snapshot(there.root)
+    after.pop("version", None)  # the store itself has been made
+    assert after == before
 
 
 # --- credentials -------------------------------------------------------------------------------
