@@ -140,11 +140,12 @@ class Supervisor:
         keeper, record, config = self._keeper, self._record, self._config
         record.starting = False
         records.step("supervisor: ended")
+        if self._error is not None and came_up:
+            # Before the state: who waits for that asks for the reason next.
+            self._note(record.reason + (" (removed: --rm)" if config.auto_remove else ""))
         keeper.enter(State.EXITED)
         records.step("supervisor: recorded")
         keeper.tell("die", status=status, reason=record.reason)
-        if self._error is not None and came_up:
-            self._note(record.reason + (" (removed: --rm)" if config.auto_remove else ""))
         self._log.close()
         if config.auto_remove:
             name = self._places.name_of(config.id)
