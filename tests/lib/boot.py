@@ -60,7 +60,7 @@ def launcher(folder: Path, *argv: str, **options: str) -> list[str]:
     return [sys.executable, script, f"--qemu={host.qemu}", *flags, "--", *argv]
 
 
-def wait_for(condition: object, seconds: float = 5.0) -> bool:
+def wait_for(condition: object, seconds: float = 30.0) -> bool:
     """Whether `condition()` became true in time."""
     assert callable(condition)
     end = time.monotonic() + seconds
