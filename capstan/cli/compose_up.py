@@ -107,8 +107,8 @@ class Watch:
             bring_up()
             return 0
         begin = time.time()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, _raise)
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        old = {number: signal.signal(number, _raise) for number in numbers}
         services: list[str] = []
         try:
             found = bring_up()
@@ -116,6 +116,9 @@ class Watch:
             return self._follow(found, begin)
         except _Ended as end:
             return self._stop(services, 0 if services and end.number != signal.SIGHUP else 130)
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
 
     def _follow(self, found: Sequence[Member], begin: float) -> int:
         from capstan.compose import logs

@@ -192,7 +192,18 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         status = _report(err)
     except KeyboardInterrupt:
         status = 130
+    _drain_streams()
     sys.exit(status)
+
+
+def _drain_streams() -> None:
+    """Empty stdout and stderr; the interpreter would try again at its end, and end with 120."""
+    for fd, stream in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), fd)
 
 
 def _run(args: list[str]) -> int:
