@@ -45,7 +45,7 @@
 #define PENALTY_MAX 4096u /* halts without polling */
 #define MEM_MIN (1ul * MIB)
 #define MEM_MAX (256ul * MIB)
-#define CONN_BYTES 2048u /* of a connection: with file, inode, names */
+#define CONN_BYTES 6144u /* of a connection: 2 KiB of ours, the program's share */
 
 /* All of it is the owner CPU's; interrupt handlers of that CPU also use what
  * is under "timer" and "halting", everybody else with interrupts off. */
