@@ -45,7 +45,9 @@ def texts(row: settings.Setting) -> st.SearchStrategy[str]:
 def as_toml(row: settings.Setting, text: str) -> str:
     """The same value in a file."""
     value: Any = row.kind.parse(text)
-    if isinstance(value, bool) or (isinstance(value, int) and row.kind is not settings.SIZE):
+    if isinstance(value, bool) or (
+        isinstance(value, (int, float)) and row.kind is not settings.SIZE
+    ):
         return json.dumps(value)
     if isinstance(value, tuple):
         return json.dumps(list(value))
