@@ -274,7 +274,7 @@ def labels(given: object) -> dict[str, str]:
 
 def make_options(args: tuple[str, ...], given: dict[str, object]) -> RunOptions:
     """What the command line asks for, checked."""
-    from capstan.run import spec
+    from capstan.run import names, spec
 
     files = given["env_file"]
     assert isinstance(files, tuple)
@@ -295,7 +295,7 @@ def make_options(args: tuple[str, ...], given: dict[str, object]) -> RunOptions:
         cpus=settings.get_int("cpus", _text(given["cpus"])),
         accel=spec.Accel(settings.get("accel", _text(given["accel"]))),
         machine=spec.MachineType(settings.get("machine", _text(given["machine"]))),
-        name=spec.check_name(str(name)) if name is not None else None,
+        name=names.check(str(name)) if name is not None else None,
         strace=bool(given["strace"]),
         stats=bool(given["stats"]),
         gdb=str(port) if port is not None else ("unix" if given["gdb"] else None),

@@ -59,7 +59,7 @@ def logs_command(
     for entry in present if tail == "all" else logs.last_lines(present, int(tail)):
         put(entry)
     if follow and (end is None or end > time.time()):
-        follow_log(instance, reader, put)
+        follow_log(instance, reader, put, end)
     if reader.missed:
         ui.say("capstan: a part of the log was rotated away before it was read")
 
@@ -240,8 +240,11 @@ def _events(begin: float, end: float | None) -> Iterator[dict[str, object]]:
     while True:
         is_over = end is not None and time.time() > end
         for line in reader.read():
-            event: dict[str, object] = json.loads(line)
-            at = logs.parse_stamp(str(event["time"]))
+            try:
+                event: dict[str, object] = json.loads(line)
+                at = logs.parse_stamp(str(event["time"]))
+            except (ValueError, KeyError, TypeError):
+                continue  # cut by a full disk, as `logs.parse` leaves it out
             if at >= begin and (end is None or at <= end):
                 yield event
         if is_over:

@@ -199,8 +199,10 @@ class _Up:
 
     def await_all(self, names: Sequence[str]) -> None:
         """Until all that have a check are ready, and the others run."""
+        limit = self._options.wait_timeout
+        end = None if limit is None else time.monotonic() + limit
         for name in names:
-            self._await(name, self._options.wait_timeout)
+            self._await(name, None if end is None else max(0.0, end - time.monotonic()))
 
     # --- one service ---
 

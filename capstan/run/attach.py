@@ -45,11 +45,14 @@ def show(entry: logs.Entry) -> None:
 
 
 def follow(
-    instance: Instance, reader: logs.Reader, put: Callable[[logs.Entry], None] = show
+    instance: Instance,
+    reader: logs.Reader,
+    put: Callable[[logs.Entry], None] = show,
+    until: float | None = None,
 ) -> None:
-    """Write what comes until the instance has ended."""
+    """Write what comes until the instance has ended, or that time has come."""
     while True:
-        is_over = not instance.is_active
+        is_over = not instance.is_active or (until is not None and time.time() > until)
         for entry in entries(reader):
             put(entry)
         if is_over:

@@ -50,7 +50,9 @@ def _append(places: Places, line: bytes) -> None:
     path = places.path / f"{PREFIX}{count:06d}{logs.SUFFIX}"
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, line)
+        size = os.fstat(fd).st_size
+        if os.write(fd, line) < len(line):  # the disk is full: no half line before the next one
+            os.ftruncate(fd, size)
     finally:
         os.close(fd)
     if present and logs.number(present[-1]) != count:

@@ -367,11 +367,6 @@ class Machine:
         return self._ready
 
     @property
-    def ended_by(self) -> signal.Signals | None:
-        """The signal to us, or the order, that ended the run."""
-        return self._ended_by
-
-    @property
     def stop_signal(self) -> int:
         """The signal that `stop` sends."""
         return self._spec.stop_signal

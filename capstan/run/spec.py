@@ -241,20 +241,6 @@ def find_signal(text: str) -> signal.Signals:
         raise UsageError(f"there is no signal {text!r}", hint="write it like SIGINT") from err
 
 
-def check_name(name: str) -> str:
-    """`name`, which can be a host name.
-
-    Raises:
-        UsageError: it cannot.
-    """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", name):
-        raise UsageError(
-            f"--name {name!r} is not a host name",
-            hint="letters, digits, '.', '_' and '-', 63 at most",
-        )
-    return name
-
-
 def _host_name(image: str) -> str:
     base = re.sub(r"[^A-Za-z0-9._-]", "-", image.rsplit("/", 1)[-1].split(":", 1)[0])
     return base.lstrip(".-_")[:63] or "capstan"

@@ -129,8 +129,7 @@ class Supervisor:
         if self._report >= 0:
             with contextlib.suppress(OSError):
                 os.write(self._report, json.dumps(values).encode() + b"\n")
-            os.close(self._report)
-            self._report = -1
+            self._report = -1  # stays open: `main` may write to it, and must not hit another file
 
     def _note(self, text: str) -> None:
         with contextlib.suppress(OSError):

@@ -9,7 +9,7 @@ import pytest
 
 from capstan.errors import UsageError
 from capstan.manifest import ImageManifest, KernelInfo, PoolInfo, RunConfig
-from capstan.run import params, spec
+from capstan.run import names, params, spec
 from capstan.run.spec import RunOptions, RunSpec
 
 MANIFEST = ImageManifest(
@@ -65,7 +65,7 @@ def test_env_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", "-x", "a b", "x" * 64, "a/b"])
 def test_bad_names(name: str) -> None:
     with pytest.raises(UsageError):
-        spec.check_name(name)
+        names.check(name)
 
 
 RUN = RunSpec(Path("/d"), Path("/k"), ("a", "b c", "", "\udcff"), {"X": "1=2"}, name="host")
