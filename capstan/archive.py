@@ -248,7 +248,8 @@ def _load_image(
     if re.fullmatch("[0-9a-f]{64}", digest):
         with contextlib.suppress(ImageError):  # a damaged one is put in place again
             known = store.find(digest)
-    if known is not None:
+    # 64 digits may also be somebody's name for another image.
+    if known is not None and known.digest == digest:
         return store.label(known, name) if name is not None else replace(known, ref=None)
     packed = scratch / _digest(layers[0])
     size = int(told[DISK_SIZE])

@@ -128,6 +128,8 @@ def _parse(block: bytes) -> tuple[str, int, bytes]:
             size = int.from_bytes(block[125:136], "big")
         else:
             size = int(block[124:136].strip(b" \0") or b"0", 8)
+        if size < 0:
+            raise ValueError
     except ValueError as err:
         raise TarError("no tar archive") from err
     if told != sum(block) - sum(block[148:156]) + 8 * 0x20:

@@ -194,9 +194,12 @@ def _check_names(store: Store) -> Iterator[Finding]:
 
 def _check_kernels(store: Store) -> Iterator[Finding]:
     for path in sorted(_entries(store.kernels)):
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != path.stem:
-                yield Finding(str(path), "is not the kernel its name says", f"remove {path}")
+        try:
+            same = _digest(path) == path.stem
+        except OSError:
+            same = False
+        if not same:
+            yield Finding(str(path), "is not the kernel its name says", f"remove {path}")
 
 
 def _check_object(place: Path, name: str, *, deep: bool) -> Iterator[Finding]:
@@ -214,6 +217,9 @@ def _check_object(place: Path, name: str, *, deep: bool) -> Iterator[Finding]:
             raise ImageError("the disk changed since it was made: its digest is another one")
     except CapstanError as err:
         yield Finding(title, err.message, hint)
+        return
+    except OSError as err:
+        yield Finding(title, os.strerror(err.errno or 0), hint)
         return
     try:
         where = place / MANIFEST

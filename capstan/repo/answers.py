@@ -141,7 +141,7 @@ def _said(body: bytes) -> str:
 def _retry_after(text: str | None) -> float | None:
     if text is None:
         return None
-    if text.strip().isdigit():
+    if text.strip().isdecimal():
         return float(text.strip()[:9])
     import email.utils
 

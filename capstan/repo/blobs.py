@@ -290,7 +290,7 @@ def _where(target: Repository, location: str, size: int, what: str) -> tuple[int
     request = Request("GET", location, what, scope=target.scope, ok=(204, 200))
     answer = target.http.fetch(request, ERROR_MAX)
     _, _, last = answer.headers.get("range", "").rpartition("-")
-    at = int(last) + 1 if last.isdigit() and last != "0" else 0
+    at = int(last) + 1 if last.isdecimal() and last != "0" else 0
     if at > size:
         raise lies(target.full_name, what, f"claims to have {at} of {size} bytes")
     return at, _location(target, answer.headers.get("location", location), answer.url, what)

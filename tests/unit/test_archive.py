@@ -182,6 +182,26 @@ def test_extended_headers_are_bounded(other: Store) -> None:
         load(other, bytes(head))
 
 
+@pytest.mark.parametrize("kind", [b"0", b"x", b"L"])
+def test_sizes_below_zero(kind: bytes, other: Store) -> None:
+    """They pass for octal numbers, and would be read without an end."""
+    head = bytearray(tarstream.header("a", 0))
+    head[124:136], head[156:157], head[148:156] = b"-0000001000\0", kind, b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head)
+    with pytest.raises(ImageError, match="no tar archive"):
+        load(other, bytes(head) + bytes(10240))
+
+
+def test_a_name_that_looks_like_an_id(place: Store, other: Store) -> None:
+    """The archive's image is taken, not another one that is called like its digest."""
+    digest = put(place, "a").digest
+    data = saved(place, "a")
+    stranger = put(other, "b", b"another")
+    other.label(stranger, ref.ImageRef(digest))
+    load(other, data)
+    assert other.open("a").digest == digest != stranger.digest
+
+
 def test_a_file_larger_than_the_disk(other: Store) -> None:
     with pytest.raises(ImageError, match=r"more than .* has"):
         load(other, tarstream.header("index.json", 1 << 60))

@@ -124,7 +124,14 @@ def closure(names: Iterable[str], known: Mapping[str, Package]) -> list[Package]
     for package in known.values():
         for name in package.provides:
             providers.setdefault(name, package)
-    chosen = {name: known[name] for name in names}
+    chosen: dict[str, Package] = {}
+    for name in names:
+        one = known.get(name) or providers.get(name)
+        if one is None:
+            raise BuildError(
+                f"there is no package {name}", hint="`apt-cache search WORD` finds packages"
+            )
+        chosen[one.name] = one
     todo = list(chosen.values())
     for package in todo:  # grows meanwhile
         for alternatives in package.depends:

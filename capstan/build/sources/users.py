@@ -83,16 +83,26 @@ def find_user(text: str, passwd: str, group: str) -> User:
             f"there is no user {name!r} in the image",
             hint=f"its /etc/passwd has {known}; or give a number" if known else "give a number",
         )
-    uid = number if entry is None else int(_number(entry[2]) or 0)
-    assert uid is not None
+    uid = number if entry is None else _number(entry[2])
+    if uid is None:
+        raise _no_number(name)
     if colon and group_name:
         return User((uid, _group(group_name, groups)), entry[5] if entry is not None else "/")
     if entry is None:
         return User((uid, 0), "/")
-    gid = _number(entry[3]) or 0
+    gid = _number(entry[3])
+    if gid is None:
+        raise _no_number(name)
     members = (row for row in groups if entry[0] in row[3].split(","))
     more = {number for row in members if (number := _number(row[2])) is not None} - {gid}
     return User((uid, gid, *sorted(more)[:GROUPS_MAX]), entry[5] or "/")
+
+
+def _no_number(name: str) -> UsageError:
+    """The error for a row that would else mean root."""
+    return UsageError(
+        f"the user {name!r} has no valid number in the image's /etc/passwd", hint="give a number"
+    )
 
 
 def _group(name: str, groups: list[list[str]]) -> int:

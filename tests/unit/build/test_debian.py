@@ -42,6 +42,10 @@ def test_dependencies_are_followed_but_not_into_essentials() -> None:
     ]
     with pytest.raises(BuildError, match="broken needs nowhere or nothing"):
         closure(["broken"], KNOWN)
+    virtual = KNOWN | {"real": Package("real", "1", provides=("virtual",))}
+    assert [p.name for p in closure(["virtual"], virtual)] == ["real"]
+    with pytest.raises(BuildError, match="there is no package nowhere"):
+        closure(["nowhere"], KNOWN)
 
 
 def test_dependency_fields() -> None:

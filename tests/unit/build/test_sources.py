@@ -442,6 +442,9 @@ def test_users() -> None:
     for bad in ("nobody", "web:nope", "4294967295", "-1", ""):
         with pytest.raises(UsageError, match="there is no"):
             find_user(bad, passwd, group)
+    for row in ("app:x:99999999999:1::/:\n", "app:x:-1:1::/:\n", "app:x:5:x::/:\n"):
+        with pytest.raises(UsageError, match="no valid number"):  # else it would be root
+            find_user("app", row, group)
 
 
 # --- extended attributes in the pool -----------------------------------------------------------
