@@ -57,7 +57,7 @@ static int parse_id(const char *v, uint32_t *out)
     return 0;
 }
 
-static int parse_user(const char *key, const char *value)
+static int parse_user(const char *key, char *value)
 {
     struct boot_params *b = &boot_params;
 
@@ -72,7 +72,7 @@ static int parse_user(const char *key, const char *value)
     return parse_id(value, &b->groups[b->nr_groups++]);
 }
 
-static int parse_net(const char *key, const char *value)
+static int parse_net(const char *key, char *value)
 {
     struct boot_params *b = &boot_params;
 
@@ -93,7 +93,8 @@ static int parse_net(const char *key, const char *value)
     return 0;
 }
 
-static int parse_one(char *key, char *value)
+/* -ENOENT: not one of these. */
+static int parse_run(const char *key, char *value)
 {
     struct boot_params *b = &boot_params;
 
@@ -126,13 +127,15 @@ static int parse_one(char *key, char *value)
     else if (!strcmp(key, "tty"))
         for (; *value; value++)
             b->tty |= 1u << (*value & 3);
-    else if (parse_user(key, value) != 0)
-        return parse_net(key, value);
+    else
+        return -ENOENT;
     return 0;
 }
 
 int param_parse(char *blob, size_t len, const char **why)
 {
+    static int (*const parsers[])(const char *key, char *value) = {
+        parse_run, parse_user, parse_net};
     size_t nr = 0;
 
     *why = "the parameters are damaged";
@@ -151,11 +154,15 @@ int param_parse(char *blob, size_t len, const char **why)
     }
     for (char *p = blob + strlen(blob) + 1; p < blob + len;) {
         char *next = p + strlen(p) + 1, *eq = strchr(p, '=');
+        int err = -ENOENT;
+
         *why = p;
         if (!eq)
             return -EINVAL;
         *eq = 0;
-        if (parse_one(p, eq + 1))
+        for (size_t i = 0; err == -ENOENT && i < ARRAY_SIZE(parsers); i++)
+            err = parsers[i](p, eq + 1);
+        if (err)
             return -EINVAL;
         p = next;
     }

@@ -340,7 +340,10 @@ def small_log(host: Host) -> Iterator[str]:
     host.run(*line, "instance", "count", "20000", "0")
     host.run("wait", "small")
     done = host.call("logs", "small")
-    kept = sorted([*numbers(done.out), *numbers(done.err)])
+    out, err = numbers(done.out), numbers(done.err)
+    expect(out == [n for n in range(out[0], 20_001) if n % 3], "a gap in the end of stdout")
+    expect(err == list(range(err[0], 20_001, 3)), "a gap in the end of stderr")
+    kept = sorted([*out, *err])
     size = sum(path.stat().st_size for path in host.folder_of("small").glob("log.*.json"))
     expect(20_000 in kept and size <= 2 * 16384 + 200, f"{kept[-1:]} in {size} bytes")
     yield f"max-size=16K, max-file=2: the last {len(kept)} lines in {size} bytes"

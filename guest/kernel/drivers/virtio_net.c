@@ -15,6 +15,7 @@
 #include "mm/heap.h"
 
 struct vnet *vnets[VIRTIO_NET_CARDS];
+static uint32_t most_pairs = 1; /* atomic: of one card */
 
 void vnet_break(struct vnet *v, const char *what)
 {
@@ -281,6 +282,7 @@ static void vnet_go(struct vnet *v)
         v->nr_pairs = 1;
     }
     vnet_watch_link(v);
+    atomic_store_relaxed(&most_pairs, MAX(most_pairs, v->nr_pairs));
     atomic_store_release(&vnets[v->number], v);
     for (uint32_t n = 0; n < v->nr_pairs; n++) {
         struct vnet_pair *p = v->pairs[n];
@@ -294,24 +296,21 @@ static void vnet_go(struct vnet *v)
     }
 }
 
-int virtio_net_start(struct netstack *net, void (*interrupted)(uint32_t pair),
-                     struct netif **out)
+int virtio_net_start(struct netstack *net, uint32_t number,
+                     void (*interrupted)(uint32_t pair), struct netif **out)
 {
-    static uint32_t nr_tried; /* under the caller's lock */
-    struct virtio_device *dev;
+    struct virtio_device *dev = virtio_find(VIRTIO_ID_NET, number);
     struct vnet *v;
     int err;
 
-    if (nr_tried == VIRTIO_NET_CARDS)
-        return -ENODEV;
-    dev = virtio_find(VIRTIO_ID_NET, nr_tried);
+    assert(number < VIRTIO_NET_CARDS);
     if (!dev)
         return -ENODEV;
     v = kzalloc(sizeof(*v));
     if (!v)
         return -ENOMEM;
     v->dev = dev;
-    v->number = nr_tried;
+    v->number = number;
     v->interrupted = interrupted;
     v->nif.net = net;
     v->nif.ops = &vnet_ops;
@@ -320,29 +319,36 @@ int virtio_net_start(struct netstack *net, void (*interrupted)(uint32_t pair),
     if (err) { /* its interrupts may be hooked: v stays, and does nothing */
         virtio_reset(dev);
         v->is_broken = true;
-        nr_tried = VIRTIO_NET_CARDS; /* those behind it stay alone */
         klog(LOG_ERROR, "virtio-net: the device cannot be used: error %d",
              -err);
         return err;
     }
     virtio_start(dev);
     vnet_go(v);
-    nr_tried++;
     *out = &v->nif;
     return 0;
 }
 
 uint32_t virtio_net_pairs(void)
 {
-    struct vnet *v = atomic_load_acquire(&vnets[0]);
-
-    return v ? v->nr_pairs : 1;
+    return atomic_load_relaxed(&most_pairs);
 }
 
 void virtio_net_counts(uint32_t pair, struct virtio_net_counts *out)
 {
-    struct vnet *v = atomic_load_acquire(&vnets[0]);
+    *out = (struct virtio_net_counts){0};
+    for (uint32_t n = 0; n < VIRTIO_NET_CARDS; n++) {
+        struct vnet *v = atomic_load_acquire(&vnets[n]);
+        const struct virtio_net_counts *c;
 
-    *out = v && pair < v->nr_pairs ? v->pairs[pair]->counts
-                                   : (struct virtio_net_counts){0};
+        if (!v || pair >= v->nr_pairs)
+            continue;
+        c = &v->pairs[pair]->counts;
+        out->polls += atomic_load_relaxed(&c->polls);
+        out->interrupts += atomic_load_relaxed(&c->interrupts);
+        out->tx_full += atomic_load_relaxed(&c->tx_full);
+        out->tx_dropped += atomic_load_relaxed(&c->tx_dropped);
+        out->rx_no_memory += atomic_load_relaxed(&c->rx_no_memory);
+        out->rx_bad += atomic_load_relaxed(&c->rx_bad);
+    }
 }

@@ -23,8 +23,8 @@
  *   at most once. Sent frames are put at the next transmit; the device
  *   interrupts for them only while frames wait for room.
  * - There are up to VIRTIO_NET_CARDS cards, eth0 and so on. Receiving is done
- *   for all at once: `pair` is one of the first card's, and of each other card
- *   the pair of that number modulo those it has.
+ *   for all at once: `pair` is one of the card's that has the most, and of each
+ *   other card the pair of that number modulo those it has.
  *
  * Locks: rx_lock, tx_lock of a pair: irq-safe, each outside of the hash
  * buckets and the frame pool, inside everything else of the stack. Never two.
@@ -34,12 +34,15 @@
 #include "net/netif.h"
 
 #define VIRTIO_NET_CARDS 5u
-/* Starts the next device and adds it to the stack. `interrupted` is called
- * from a pair's interrupt when frames are there: it polls. Sleeps.
+/* Starts device `number` and adds it to the stack; in order, not again after
+ * an error. `interrupted` is called from a pair's interrupt when frames are
+ * there: it polls. Sleeps.
  * 0; -ENODEV: there is none; -ENOMEM, -EIO, -ENXIO. Returns borrowed. */
-int virtio_net_start(struct netstack *net, void (*interrupted)(uint32_t pair),
+int virtio_net_start(struct netstack *net, uint32_t number,
+                     void (*interrupted)(uint32_t pair),
                      struct netif **out) __must_check;
-uint32_t virtio_net_pairs(void); /* at least 1; set by virtio_net_start */
+/* Of the card that has the most; at least 1. Set by virtio_net_start. */
+uint32_t virtio_net_pairs(void);
 /* Are there received frames? No register is read. */
 bool virtio_net_has_frames(uint32_t pair);
 /* Takes up to VIRTIO_NET_BUDGET received packets. True: there are more. */
@@ -52,7 +55,7 @@ void virtio_net_irq_off(uint32_t pair);
 /* There is a card, and it will not interrupt: somebody must poll. */
 bool virtio_net_is_polled(uint32_t pair);
 
-/* What a pair of the first card did, for tests and statistics. */
+/* What this pair of all cards did, for tests and statistics. */
 struct virtio_net_counts {
     uint64_t polls, interrupts, tx_full, tx_dropped, rx_no_memory, rx_bad;
 };

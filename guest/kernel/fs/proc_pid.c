@@ -11,13 +11,6 @@
 #define CAP_ALL 0x1fffffffffful
 #define COPY_CHUNK 1024u
 
-static char state_letter(struct task *t)
-{
-    if (t == current_task() || t->thread.state == THREAD_RUNNING)
-        return 'R';
-    return t->thread.state == THREAD_SLEEPING ? 'S' : 'X';
-}
-
 static const char *state_name(char letter)
 {
     return letter == 'R' ? "R (running)"
@@ -61,7 +54,7 @@ static int show_stat(struct synth_inode *i, struct sbuf *s)
     sigsets_get(t, &sig);
     nsec_t cpu = i->tid ? thread_cpu_time(&t->thread) : process_cpu_time(p);
     sbuf_printf(s, "%d (%s) %c %d %d %d 0 -1 4194304 0 0 0 0 ",
-                i->tid ? i->tid : p->pid, t->thread.name, state_letter(t),
+                i->tid ? i->tid : p->pid, t->thread.name, task_state_letter(t),
                 p->ppid, p->pgid, p->sid);
     sbuf_printf(s, "%ld 0 0 0 %d %d %u 0 %ld %lu %lu %lu ",
                 (long)(cpu / TICK_NS), 20 + t->nice, t->nice, sig.nr_threads,
@@ -129,7 +122,7 @@ static int show_status(struct synth_inode *i, struct sbuf *s)
     uint64_t mask = (1ul << nr_cpus) - 1, caps = p->euid == 0 ? CAP_ALL : 0;
     sigsets_get(t, &sig);
     sbuf_printf(s, "Name:\t%s\nUmask:\t%04o\nState:\t%s\n", t->thread.name,
-                p->umask, state_name(state_letter(t)));
+                p->umask, state_name(task_state_letter(t)));
     sbuf_printf(s, "Tgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\n"
                 "TracerPid:\t0\n", p->pid, t->tid, p->ppid);
     status_ids(p, s);

@@ -106,6 +106,15 @@ void process_put(struct process *p)
     kfree(p);
 }
 
+char task_state_letter(struct task *t)
+{
+    enum thread_state state = atomic_load_relaxed(&t->thread.state);
+
+    if (t == current_task() || state == THREAD_RUNNING)
+        return 'R';
+    return state == THREAD_SLEEPING ? 'S' : 'X';
+}
+
 nsec_t process_cpu_time(struct process *p)
 {
     bool was_on = spin_lock_irqsave(&p->siglock);

@@ -159,6 +159,7 @@ bool task_must_end(struct task *t);
 /* execve: returns when the caller is the only thread; -EAGAIN: it must end. */
 int __must_check process_end_other_threads(void);
 nsec_t process_cpu_time(struct process *p);
+char task_state_letter(struct task *t); /* as /proc/PID/stat: R, S or X */
 extern struct process *init_process;
 /* signal.c */
 int signal_send_process(struct process *p, const struct siginfo64 *info);

@@ -41,8 +41,7 @@ static size_t collect(struct process *p, struct row *rows, size_t max)
         if (n == max)
             break;
         row->tid = t->tid;
-        row->state = atomic_load_relaxed(&t->thread.state) == THREAD_RUNNING
-                         ? 'R' : 'S';
+        row->state = task_state_letter(t);
         row->cpu = atomic_load_relaxed(&t->thread.cpu);
         row->cpu_time = thread_cpu_time(&t->thread);
         copy_name(row->name, t->thread.name, sizeof(row->name));

@@ -17,6 +17,15 @@ _Static_assert(sizeof(struct frame) + FRAME_HEADROOM + ETH_HEADER + 1504 <=
                    FRAME_SMALL_BYTES,
                "an Ethernet packet fits a small frame");
 
+uint32_t frame_pool_keep(const struct netstack *net, enum frame_class c)
+{
+    uint64_t share = net->mem_max / 16 / net->nr_cpus / frame_class_bytes(c);
+
+    return (uint32_t)MIN(share, c == FRAME_SMALL
+                                    ? FRAME_POOL_KEEP_SMALL
+                                    : (uint64_t)FRAME_POOL_KEEP_LARGE);
+}
+
 void frame_pool_init(struct frame_pool *p)
 {
     memset(p, 0, sizeof(*p));
@@ -59,21 +68,11 @@ static struct frame *pool_take(struct frame_pool *p, enum frame_class c)
     return f;
 }
 
-/* What waits in a pool counts as used: not more than a little of all. */
-static uint32_t keep_max(const struct frame *f)
-{
-    uint64_t share = f->net->mem_max / 16 / f->net->nr_cpus /
-                     frame_class_bytes(f->frame_class);
-
-    return (uint32_t)MIN(share, f->frame_class == FRAME_SMALL
-                                    ? FRAME_POOL_KEEP_SMALL
-                                    : (uint64_t)FRAME_POOL_KEEP_LARGE);
-}
-
 static bool pool_give(struct frame_pool *p, struct frame *f)
 {
     bool was_on = spin_lock_irqsave(&p->lock);
-    bool is_kept = p->nr_free[f->frame_class] < keep_max(f);
+    bool is_kept = p->nr_free[f->frame_class] <
+                   f->net->pool_keep[f->frame_class];
 
     if (is_kept) {
         f->next = p->free[f->frame_class];
@@ -122,15 +121,15 @@ err:
 static bool may_take(struct netstack *net, const struct frame_pool *p,
                      enum frame_use use)
 {
-    uint64_t pooled = 0;
+    uint64_t used = atomic_load_relaxed(&net->mem_used), pooled = 0;
+    uint64_t limit = limit_of(net, use);
 
-    if (use != FRAME_FOR_DATA)
+    if (use != FRAME_FOR_DATA || likely(used <= limit))
         return true;
     for (int c = 0; c < FRAME_CLASSES; c++)
         pooled += atomic_load_relaxed(&p->nr_free[c]) *
                   frame_class_bytes((enum frame_class)c);
-    return atomic_load_relaxed(&net->mem_used) <=
-           limit_of(net, use) + pooled;
+    return used <= limit + pooled;
 }
 
 static void frame_reset(struct frame *f, uint8_t *data)

@@ -164,6 +164,8 @@ static inline uint32_t frame_room(enum frame_class c, uint32_t headroom)
 
 /* frame.c */
 void frame_pool_init(struct frame_pool *p);
+/* How many free ones a CPU keeps: they count as used, so a little of all. */
+uint32_t frame_pool_keep(const struct netstack *net, enum frame_class c);
 void frame_pool_drain(struct frame_pool *p);
 /* Returns owned, data behind `headroom` bytes, empty; NULL: no memory. */
 struct frame *frame_alloc(struct netstack *net, enum frame_class c,

@@ -115,6 +115,11 @@ static uint32_t env_cpu(struct net_env *e)
 
 static bool env_is_short(struct net_env *e, uint64_t more)
 {
+    if (!page_is_short(more))
+        return false;
+    if (!irq_enabled())
+        return true;
+    page_reclaim_pending(); /* perhaps it is only files, as for an allocation */
     return page_is_short(more);
 }
 
@@ -402,11 +407,12 @@ static unsigned start_cards(struct netstack *net, struct netif **cards)
 {
     unsigned want = boot_params.net.lan.nr, n;
 
+    _Static_assert(PARAM_LIST_MAX + 1 == VIRTIO_NET_CARDS, "one for each --lan");
     if (boot_params.net.ip.nr || !want)
         want++;
 
     for (n = 0; n < want; n++) {
-        int err = virtio_net_start(net, card_interrupted, &cards[n]);
+        int err = virtio_net_start(net, n, card_interrupted, &cards[n]);
         if (err && (err != -ENODEV || n))
             klog(LOG_ERROR, "network: only loopback and %u cards are there", n);
         if (err)

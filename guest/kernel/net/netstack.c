@@ -93,6 +93,8 @@ int net_create(const struct net_config *config, struct netstack **out)
     net->env = config->env;
     net->nr_cpus = config->nr_cpus;
     net->mem_max = config->mem_max;
+    for (int c = 0; c < FRAME_CLASSES; c++)
+        net->pool_keep[c] = frame_pool_keep(net, (enum frame_class)c);
     net->conns_max = config->conns_max ? config->conns_max : ~0u;
     net->env->random(net->env, &net->secret, sizeof(net->secret));
     net->ip_id = net_random32(net);

@@ -110,6 +110,7 @@ struct netstack {
     uint32_t nr_cpus;
     struct net_cpu *cpus;
     uint64_t mem_max; /* bytes in frames */
+    uint32_t pool_keep[FRAME_CLASSES]; /* free frames, of each CPU */
     uint32_t conns_max; /* TCP connections that listeners may have made */
     struct siphash_key secret;
     struct net_ports *ports;

@@ -120,15 +120,23 @@ static void unhash_locked(struct tcp_tw_table *w, uint32_t *link)
     w->nr_live--;
 }
 
+/* Takes the first out of the queue. */
+static uint32_t shift_locked(struct tcp_tw_table *w)
+{
+    uint32_t name = w->first;
+
+    w->first = record(w, name)->fifo_next;
+    if (!w->first)
+        w->last = 0;
+    return name;
+}
+
 /* Takes the queue's first out of everything. */
 static void pop_locked(struct tcp_tw_table *w)
 {
-    uint32_t name = w->first;
+    uint32_t name = shift_locked(w);
     struct tcp_tw *r = record(w, name);
 
-    w->first = r->fifo_next;
-    if (!w->first)
-        w->last = 0;
     if (!r->is_dead) {
         struct net_endpoint l = {.addr = r->local, .port = r->lport};
         struct net_endpoint p = {.addr = r->remote, .port = r->rport};
@@ -154,13 +162,9 @@ static void push_locked(struct tcp_tw_table *w, uint32_t name)
 /* The queue's first, whose wait was begun anew, must not hold up the others. */
 static void requeue_locked(struct tcp_tw_table *w)
 {
-    uint32_t name = w->first;
-    struct tcp_tw *r = record(w, name);
+    uint32_t name = shift_locked(w);
 
-    r->is_renewed = false;
-    w->first = r->fifo_next;
-    if (!w->first)
-        w->last = 0;
+    record(w, name)->is_renewed = false;
     push_locked(w, name);
 }
 
