@@ -134,6 +134,7 @@ def up(ctx: click.Context, /, services: tuple[str, ...], **given: object) -> Non
     """Make and start the services, and show their output until Ctrl-C stops them."""
     from capstan.cli.compose_images import ServiceImages
     from capstan.cli.compose_up import Watch, options
+    from capstan.compose.project import select
 
     how = ctx.find_object(Given)
     assert how is not None
@@ -142,7 +143,8 @@ def up(ctx: click.Context, /, services: tuple[str, ...], **given: object) -> Non
     build = True if given["build"] else (False if given["no_build"] else None)
     pull = given["pull"]
     images = ServiceImages(build=build, pull=str(pull) if pull is not None else None)
-    watch = Watch(engine, project.name, given)
+    names = select(project, services, with_needs=not chosen.no_deps)
+    watch = Watch(engine, project.name, names, given)
     ctx.exit(watch.run(lambda: engine.up(project, images, chosen)))
 
 

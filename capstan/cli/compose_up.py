@@ -90,16 +90,28 @@ class _Ended(Exception):
 
 
 class Watch:
-    """The time from `up` to its end."""
+    """The time from `up` to its end; it stops `services` and no others of the project.
 
-    def __init__(self, engine: Engine, project: str, given: Mapping[str, object]) -> None:
+    Raises:
+        UsageError: the service whose status is to be ours is none of them.
+    """
+
+    def __init__(
+        self, engine: Engine, project: str, services: Sequence[str], given: Mapping[str, object]
+    ) -> None:
         self._engine = engine
         self._project = project
+        self._services = services
         self._is_short = bool(given["detach"] or given["wait"] or given["no_start"])
         self._abort = bool(given["abort"] or given["exit_code_from"])
         self._status_of = given["exit_code_from"]
         self._timeout = float(str(given["timeout"])) if given["timeout"] is not None else None
         self._prefix = not given["no_log_prefix"]
+        if self._status_of is not None and self._status_of not in services:
+            raise UsageError(
+                f"--exit-code-from {self._status_of}: it would not be started",
+                hint=f"one of {', '.join(services)}",
+            )
 
     def run(self, bring_up: Callable[[], list[Member]]) -> int:
         """Bring it up and stay with it unless it is to be in the background; our exit status."""
@@ -109,13 +121,13 @@ class Watch:
         begin = time.time()
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         old = {number: signal.signal(number, _raise) for number in numbers}
-        services: list[str] = []
+        is_up = False
         try:
             found = bring_up()
-            services = [member.service for member in found]
+            is_up = True
             return self._follow(found, begin)
         except _Ended as end:
-            return self._stop(services, 0 if services and end.number != signal.SIGHUP else 130)
+            return self._stop(0 if is_up and end.number != signal.SIGHUP else 130)
         finally:
             for number, handler in old.items():
                 signal.signal(number, handler)
@@ -136,9 +148,8 @@ class Watch:
         for line in logs.present(sources, begin, None):
             put(line)
         logs.follow(sources, put, ended)
-        services = [member.service for member in found]
         if self._abort:
-            self._stop(services, 0)
+            self._stop(0)
         if self._status_of is not None:
             return self._status(found, str(self._status_of))
         return next((status for status in statuses.values() if status), 0) if self._abort else 0
@@ -149,15 +160,23 @@ class Watch:
                 return member.instance.record.status or 0
         raise UsageError(f"--exit-code-from {service}: it was not started")
 
-    def _stop(self, services: Sequence[str], status: int) -> int:
+    def _stop(self, status: int) -> int:
         """Stop what was started; a second signal ends it at once."""
         ui.say("capstan: stopping (once more: at once)")
         try:
-            self._engine.stop(self._project, services, self._timeout)
+            self._stop_all(self._timeout)
         except _Ended:
-            self._engine.stop(self._project, services, 0.0)
+            self._stop_all(0.0)
             return 130
         return status
+
+    def _stop_all(self, timeout: float | None) -> None:
+        """Stop those services that have an instance: when `up` was interrupted, some have none."""
+        from capstan.compose import members
+
+        there = {m.service for m in members.of(self._engine.instances, self._project)}
+        if services := [name for name in self._services if name in there]:
+            self._engine.stop(self._project, services, timeout)
 
 
 def _raise(number: int, _frame: FrameType | None) -> None:

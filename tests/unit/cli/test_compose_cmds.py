@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,19 @@ def test_listing_and_down(folder: Path) -> None:
     assert not list((folder / "root" / "compose").iterdir())
 
 
+def test_ctrl_c_before_it_is_up_stops_what_was_chosen(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    up(folder)
+    (folder / "compose.yaml").write_text(TEXT + "  new: {image: x}\n")
+    stopped: list[list[str]] = []
+    monkeypatch.setattr(Engine, "up", lambda *_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(Engine, "stop", lambda _self, _name, chosen, _t: stopped.append(chosen))
+    for args in (("db",), ("web",), ("--no-deps", "web"), ("new",), ()):
+        assert call("up", *args).exit_code == 130
+    assert stopped == [["db"], ["db", "web"], ["web"], ["db", "web"]]
+
+
 def test_down_without_state_finds_instances(folder: Path) -> None:
     up(folder)
     keeper = Keeper(folder / "root", "shop")
@@ -141,6 +155,8 @@ def test_down_without_state_finds_instances(folder: Path) -> None:
         (("up", "--force-recreate", "--no-recreate"), "exclude each other"),
         (("up", "-d", "--abort-on-container-exit"), "exclude each other"),
         (("up", "nobody"), "there is no service nobody"),
+        (("up", "--exit-code-from", "wbe"), "--exit-code-from wbe: it would not be started"),
+        (("up", "--exit-code-from", "web", "db"), "it would not be started"),
         (("-f", "none.yaml", "config"), "none.yaml: No such file"),
         (("-p", "Upper", "ps"), "cannot be the name of a project"),
         (("logs", "--tail", "x"), "not a number and not all"),
