@@ -80,12 +80,13 @@ def resolve_target(
     is_path = text.startswith((".", "/", "~")) or target.is_folder or looks_like_source(text)
     is_path = is_path or Path(text).exists()
     is_name = ref.try_parse(text) is not None
-    has_image = "/" not in text and is_name and Store().find(text) is not None
-    if (is_path and not (has_image and not target.is_folder)) or not is_name:
+    may_be_here = is_name and "/" not in text and not target.is_folder
+    here = Store().find(text) if may_be_here else None
+    if (is_path and here is None) or not is_name:
         return _built(text, options(), notify)
     if Path(text).exists():
         notify(f"{text} is also a file here: taking the image, ./{text} means the file")
-    return resolve(text, target.policy)
+    return here if here is not None and target.policy != "always" else resolve(text, target.policy)
 
 
 def _built(text: str, options: BuildOptions, notify: Callable[[str], None]) -> StoredImage:

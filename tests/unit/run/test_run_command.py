@@ -18,25 +18,26 @@ from capstan.manifest import ImageManifest, KernelInfo, PoolInfo, RunConfig
 from capstan.run import checkup
 from capstan.run.checkup import Finding, Level
 from capstan.run.spec import Accel, MachineType, RunSpec
+from capstan.store import Store
 from tests.lib.boot import fake_host
 
 CONFIG = RunConfig(argv=("/bin/tool",), ports=("80:80",), volumes=("v:/v",))
 MANIFEST = ImageManifest("tool", 0, CONFIG, KernelInfo("", 0), PoolInfo("p", 1, 1))
+IMAGE = SimpleNamespace(
+    ref=None, digest="", disk=Path("/disk"), kernel=Path("/kernel"), manifest=MANIFEST
+)
 
 
 @pytest.fixture
 def specs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[RunSpec]:
     """The runs the command started; each ends with status 42."""
-    image = SimpleNamespace(
-        ref=None, digest="", disk=Path("/disk"), kernel=Path("/kernel"), manifest=MANIFEST
-    )
     seen: list[RunSpec] = []
 
     def start(spec: RunSpec, say: object, keeper: object) -> int:
         seen.append(spec)
         return 42
 
-    monkeypatch.setattr("capstan.build.image.resolve_or_build", lambda *_: image)
+    monkeypatch.setattr("capstan.build.image.resolve_or_build", lambda *_: IMAGE)
     monkeypatch.setattr("capstan.run.start", start)
     monkeypatch.setenv("CAPSTAN_ROOT", str(tmp_path / "root"))
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
@@ -59,6 +60,18 @@ def test_options_arrive(specs: list[RunSpec]) -> None:
     assert (spec.accel, spec.machine, spec.gdb) == (Accel.TCG, MachineType.MICROVM, "1234")
     assert (spec.strace, spec.timeout, spec.grace, spec.loglevel) == (True, 1.5, 2.0, 4)
     assert spec.env["A"] == "1"
+
+
+def test_an_image_is_loaded_once(specs: list[RunSpec], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def find(_store: Store, name: str) -> object:
+        seen.append(name)
+        return IMAGE
+
+    monkeypatch.setattr(Store, "find", find)
+    assert invoke("tool").exit_code == 42
+    assert seen == ["tool"] and len(specs) == 1
 
 
 def test_verbose_asks_the_kernel_to_talk(specs: list[RunSpec]) -> None:
