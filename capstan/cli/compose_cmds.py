@@ -359,7 +359,8 @@ def _members(engine: Engine, project: str, services: Sequence[str]) -> list[Memb
 def _row(engine: Engine, member: Member) -> dict[str, object]:
     from capstan.cli import instance_rows
 
-    row = instance_rows.row(member.instance, member.instance.name, full=False)
+    instance = member.instance
+    row = instance_rows.row(instance.config, instance.record, instance.name, full=False)
     return {**row, "service": member.service, "health": engine.health(member)}
 
 

@@ -13,7 +13,6 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -205,18 +204,13 @@ def _cell(*, no_trunc: bool) -> render.Cell:
         if key == "created":
             return text[:10]
         if key == "command":
-            text = _short_command(text) if not no_trunc else text
+            text = render.short_command(shlex.split(text)) if not no_trunc else text
         if key in ("repository", "tag", "digest"):
             return text or "<none>"
         short = len(text) <= _COMMAND_MAX or no_trunc
         return text if short else f"{text[: _COMMAND_MAX - 1]}…"
 
     return cell
-
-
-def _short_command(text: str) -> str:
-    program, *args = shlex.split(text)
-    return shlex.join([Path(program).name, *args])
 
 
 # --- the group ---------------------------------------------------------------------------------

@@ -146,7 +146,7 @@ def rm(force: bool, names: tuple[str, ...]) -> None:
 @click.argument("wanted", metavar="[PORT[/udp]]", required=False)
 def port(name: str, wanted: str | None) -> None:
     """Show where the ports of an instance are published."""
-    found = instance_rows.ports(instance_rows.opened().get(name))
+    found = instance_rows.ports(instance_rows.opened().get(name).spec)
     chosen = found
     if wanted is not None:
         number, _, protocol = wanted.partition("/")

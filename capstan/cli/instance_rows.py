@@ -3,20 +3,21 @@
 
 from __future__ import annotations
 
-import shlex
 import time
-from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from capstan import ui
 from capstan.cli import times
+from capstan.cli.render import short_command
 from capstan.errors import CapstanError, MachineError, UsageError
+from capstan.run import speccode
 from capstan.run.records import ACTIVE, SHORT_ID, Config, Record, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from capstan.run.instances import Instance, Instances
+    from capstan.run.spec import RunSpec
 
 COLUMNS = ("id", "name", "image", "command", "created", "status", "ports")
 FILTERS = ("name", "id", "label", "status", "exited", "ancestor")
@@ -48,12 +49,11 @@ def status(record: Record, now: float) -> str:
     }[record.state]
 
 
-def ports(instance: Instance) -> list[dict[str, object]]:
+def ports(spec: RunSpec) -> list[dict[str, object]]:
     """The published ports."""
-    net = instance.spec.net
     return [
         {"protocol": f.protocol, "address": f.address, "host": f.host, "guest": f.guest}
-        for f in (net.forwards if net is not None else ())
+        for f in (spec.net.forwards if spec.net is not None else ())
     ]
 
 
@@ -62,15 +62,14 @@ def port_text(port: Mapping[str, object]) -> str:
     return f"{port['address']}:{port['host']}->{port['guest']}/{port['protocol']}"
 
 
-def row(instance: Instance, name: str, *, full: bool) -> dict[str, object]:
+def row(config: Config, record: Record, name: str, *, full: bool) -> dict[str, object]:
     """The row of `ps`.
 
     Raises:
-        MachineError: the instance is damaged or was removed.
+        MachineError: the instance is of another version.
     """
-    config, record = instance.config, instance.record
-    spec, now = instance.spec, time.time()
-    command = shlex.join([PurePath(spec.argv[0]).name, *spec.argv[1:]])
+    spec, now = speccode.run_spec(config.spec), time.time()
+    command = short_command(spec.argv)
     cut = command if full or len(command) <= COMMAND_MAX else command[: COMMAND_MAX - 1] + "…"
     return {
         "id": config.id if full else config.id[:SHORT_ID],
@@ -84,7 +83,7 @@ def row(instance: Instance, name: str, *, full: bool) -> dict[str, object]:
         "state": record.state.value,
         "exit_code": record.status,
         "reason": record.reason,
-        "ports": ", ".join(port_text(port) for port in ports(instance)),
+        "ports": ", ".join(port_text(port) for port in ports(spec)),
         "labels": config.labels,
         "foreground": config.foreground,
     }
@@ -94,7 +93,10 @@ def rows(
     instances: Instances, filters: Sequence[str], *, everything: bool, full: bool
 ) -> list[dict[str, object]]:
     """The rows of all instances the filters let through, the newest first."""
-    wanted = parse_filters(filters)
+    wanted = parse_filters(filters, FILTERS)
+    if bad := [v for v in wanted.get("status", ()) if v not in {state.value for state in State}]:
+        states = ", ".join(state.value for state in State)
+        raise UsageError(f"--filter status={bad[0]}: there is no such state", hint=states)
     everything = everything or "status" in wanted or "exited" in wanted
     found: list[tuple[float, dict[str, object]]] = []
     names = instances.places.all_names()
@@ -104,14 +106,14 @@ def rows(
             config, record = instance.config, instance.record
             shown = everything or record.state in ACTIVE
             if shown and passes(wanted, name, config, record):
-                found.append((config.created, row(instance, name, full=full)))
+                found.append((config.created, row(config, record, name, full=full)))
         except MachineError as err:
             if instance.folder.path.is_dir():
                 ui.say(f"capstan: {err.message}")
     return [entry for _, entry in sorted(found, key=lambda pair: pair[0], reverse=True)]
 
 
-def parse_filters(filters: Sequence[str]) -> dict[str, list[str]]:
+def parse_filters(filters: Sequence[str], known: Sequence[str]) -> dict[str, list[str]]:
     """The values of each key in `KEY=VALUE`.
 
     Raises:
@@ -120,15 +122,12 @@ def parse_filters(filters: Sequence[str]) -> dict[str, list[str]]:
     wanted: dict[str, list[str]] = {}
     for text in filters:
         key, equals, value = text.partition("=")
-        if not equals or key not in FILTERS:
+        if not equals or key not in known:
             raise UsageError(
                 f"--filter {text!r}: there is no such filter",
-                hint=f"KEY=VALUE with KEY one of {', '.join(FILTERS)}",
+                hint=f"KEY=VALUE with KEY one of {', '.join(known)}",
             )
         wanted.setdefault(key, []).append(value)
-    if bad := [v for v in wanted.get("status", ()) if v not in {state.value for state in State}]:
-        states = ", ".join(state.value for state in State)
-        raise UsageError(f"--filter status={bad[0]}: there is no such state", hint=states)
     return wanted
 
 
@@ -153,7 +152,8 @@ def has_label(labels: Mapping[str, str], text: str) -> bool:
 
 def details(instance: Instance) -> dict[str, object]:
     """All there is to know about one instance."""
-    config, record, spec = instance.config, instance.record, instance.spec
+    config, record = instance.config, instance.record
+    spec = speccode.run_spec(config.spec)
     net = spec.net
     return {
         "id": config.id,
@@ -195,19 +195,18 @@ def details(instance: Instance) -> dict[str, object]:
             "interface": net.interface,
             "mac": net.mac,
         },
-        "ports": ports(instance),
+        "ports": ports(spec),
         "labels": config.labels,
         "directory": str(instance.folder.path),
     }
 
 
-def each(names: Sequence[str], action: Callable[[Instance], None], *, echo: bool = True) -> None:
+def each(names: Sequence[str], action: Callable[[Instance], None]) -> None:
     """Do something to several instances at once; prints the names for which it worked.
 
     Raises:
         CapstanError: it failed for one or more; it was tried for all.
     """
-    import sys
     from concurrent.futures import ThreadPoolExecutor
 
     instances = opened()
@@ -221,8 +220,7 @@ def each(names: Sequence[str], action: Callable[[Instance], None], *, echo: bool
             except CapstanError as err:
                 errors.append(err)
             else:
-                if echo:
-                    print(text, file=sys.stdout, flush=True)
+                print(text, flush=True)
     if len(errors) > 1:
         raise MachineError("\n".join(f"{err.message}" for err in errors), hint=errors[0].hint)
     if errors:

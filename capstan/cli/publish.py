@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from capstan import ui
+from capstan.cli.render import short_command
 from capstan.errors import UsageError
 from capstan.repo import index, keys, sign
 from capstan.store import Store
@@ -78,13 +78,12 @@ def add_to_index(
 ) -> None:
     """Write a pushed image into the index of the configured registry, or of its own namespace."""
     where = None if reach.registry else f"{at.host}/{at.repository}".rpartition("/")[0]
-    program, *args = image.manifest.config.argv
     entry = index.entry_of(
         at,
         index.place(reach, where),
         digest=pushed.digest,
         description=description,
-        command=shlex.join([Path(program).name, *args]),
+        command=short_command(image.manifest.config.argv),
         size=pushed.bytes_all,
         created=image.manifest.created,
     )

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, TypeVar
 
 import click
@@ -113,6 +115,11 @@ def plain(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(plain(item) for item in value)
     return str(value)
+
+
+def short_command(argv: Sequence[str]) -> str:
+    """A command line as listings show it: without the program's directory."""
+    return shlex.join([PurePath(argv[0]).name, *argv[1:]])
 
 
 def _field(row: Row, path: Sequence[str]) -> object:

@@ -224,7 +224,7 @@ def _thread_row(line: str) -> dict[str, object]:
 def events(since: str | None, until: str | None, filters: tuple[str, ...], layout: str) -> None:
     """Show what happens to instances, from now on or --since, up to --until."""
     begin, end = times.parse("--since", since), times.parse("--until", until)
-    wanted = _event_filters(filters)
+    wanted = instance_rows.parse_filters(filters, EVENT_FILTERS)
     put = _event_printer(layout)
     for event in _events(time.time() if begin is None else begin, end):
         if all(_event_passes(event, key, values) for key, values in wanted.items()):
@@ -250,17 +250,6 @@ def _events(begin: float, end: float | None) -> Iterator[dict[str, object]]:
         if is_over:
             return
         time.sleep(TICK)
-
-
-def _event_filters(filters: Sequence[str]) -> dict[str, list[str]]:
-    wanted: dict[str, list[str]] = {}
-    for text in filters:
-        key, equals, value = text.partition("=")
-        if not equals or key not in EVENT_FILTERS:
-            known = ", ".join(EVENT_FILTERS)
-            raise UsageError(f"--filter {text!r}: there is no such filter", hint=f"one of {known}")
-        wanted.setdefault(key, []).append(value)
-    return wanted
 
 
 def _event_passes(event: Mapping[str, object], key: str, values: Sequence[str]) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -16,10 +17,10 @@ from capstan.cli.instance_cmds import port, ps, rename, rm, start, wait
 from capstan.cli.run_cmds import log_limits
 from capstan.cli.watch_cmds import LinePrinter, events, logs_command
 from capstan.errors import CapstanError, UsageError
-from capstan.run import logs
+from capstan.run import logs, speccode
 from capstan.run.instances import InstanceRequest, Instances
 from capstan.run.net import Forward, NetKind, NetSpec
-from capstan.run.records import Record, State
+from capstan.run.records import Folder, Record, State
 from capstan.run.spec import RunSpec
 
 
@@ -68,6 +69,19 @@ def test_ps_shows_what_runs_and_all(instances: Instances) -> None:
     shown = CliRunner().invoke(ps, ["-a", "--format", "{{.Names}} {{.Image}}"])
     assert shown.stdout == "db db:1\nweb web:1\n"
     assert CliRunner().invoke(ps, ["-aq"]).stdout.splitlines()[1] == row["id"]
+
+
+def test_a_row_reads_the_config_once(instances: Instances, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    for where, name in ((Folder, "config"), (speccode, "run_spec")):
+
+        def count(given: object, old: Any = where.__dict__[name], name: str = name) -> object:
+            seen.append(name)
+            return old(given)
+
+        monkeypatch.setattr(where, name, count)
+    assert len(instance_rows.rows(instances, (), everything=True, full=False)) == 2
+    assert sorted(seen) == ["config", "config", "run_spec", "run_spec"]
 
 
 def test_filters(instances: Instances) -> None:
