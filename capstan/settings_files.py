@@ -73,7 +73,7 @@ def _is_ours(path: Path) -> bool:
     owners = {link.st_uid, status.st_uid}
     if owners <= {0, os.geteuid()} and not status.st_mode & 0o002:
         return True
-    ui.say(f"capstan: {path} is ignored: another user owns it or can write to it")
+    ui.tell(f"{path} is ignored: another user owns it or can write to it")
     return False
 
 

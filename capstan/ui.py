@@ -2,7 +2,7 @@
 """Talk for people: lines on stderr, and a progress bar when stderr is a terminal.
 
 How much is said is one value for the process, set by -q, -v and --debug: `error` is always
-printed, `say` unless quiet, `detail` when verbose.
+printed, `say` and `tell` unless quiet, `detail` when verbose.
 """
 
 from __future__ import annotations
@@ -56,6 +56,11 @@ def say(text: str) -> None:
     """Print a line for the user on stderr, unless they want quiet."""
     if _State.level >= Level.NORMAL:
         error(text)
+
+
+def tell(text: str) -> None:
+    """The same with our name in front, where the program's own lines stand too."""
+    say(f"capstan: {text}")
 
 
 def detail(text: str) -> None:

@@ -63,4 +63,4 @@ def build(
 
 def warn(text: str) -> None:
     """Print a warning of a build."""
-    ui.say(f"capstan: warning: {text}")
+    ui.tell(f"warning: {text}")

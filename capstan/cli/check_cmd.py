@@ -71,7 +71,7 @@ def make_report(target: str, given: dict[str, object]) -> Report:
     if image is None:
         return service.check_disk(path, read_manifest(path))
     if path.exists():
-        ui.say(f"capstan: {target} is also a file here: taking the image, ./{target} is the file")
+        ui.tell(f"{target} is also a file here: taking the image, ./{target} is the file")
     return service.check_disk(image.disk, image.manifest)
 
 

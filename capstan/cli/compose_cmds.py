@@ -52,7 +52,7 @@ class Given:
 
         found = project.load(self.request)
         for warning in found.warnings:
-            ui.say(f"capstan: {warning}")
+            ui.tell(warning)
         return found
 
     def name(self) -> str:
@@ -65,7 +65,7 @@ class Given:
         """What does the work."""
         from capstan.compose.engine import Engine
 
-        return Engine(paths.data_root(), _say)
+        return Engine(paths.data_root(), ui.tell)
 
 
 class Group(click.Group):
@@ -156,7 +156,7 @@ def down(given: Given, remove_orphans: bool, timeout: float | None) -> None:
     """Stop and remove all instances of the project, and its network."""
     name = given.name()
     if not given.engine().down(name, timeout):
-        _say(f"{name}: nothing was there")
+        ui.tell(f"{name}: nothing was there")
 
 
 @compose.command()
@@ -245,10 +245,10 @@ def pull(given: Given, ignore_pull_failures: bool, quiet: bool, services: tuple[
         except CapstanError as err:
             if not ignore_pull_failures:
                 raise
-            _say(f"{name}: {err.message}")
+            ui.tell(f"{name}: {err.message}")
         else:
             if not quiet:
-                _say(f"{name}: {image.ref or image.digest[:12]}")
+                ui.tell(f"{name}: {image.ref or image.digest[:12]}")
 
 
 @compose.command("build")
@@ -269,7 +269,7 @@ def build_command(
         if project.services[name].build is not None:
             image = images.build(project, project.services[name], args)
             if not quiet:
-                _say(f"{name}: {image.ref}")
+                ui.tell(f"{name}: {image.ref}")
 
 
 @compose.command()
@@ -362,7 +362,3 @@ def _row(engine: Engine, member: Member) -> dict[str, object]:
     instance = member.instance
     row = instance_rows.row(instance.config, instance.record, instance.name, full=False)
     return {**row, "service": member.service, "health": engine.health(member)}
-
-
-def _say(text: str) -> None:
-    ui.say(f"capstan: {text}")

@@ -85,7 +85,7 @@ class ServiceImages:
         name = plan.image_name(project.name, service)
         options = BuildOptions(name, capstanfile=_file(given, service))
         if not self._quiet:
-            ui.say(f"capstan: {service.name}: building {name} from {given.context}")
+            ui.tell(f"{service.name}: building {name} from {given.context}")
         wanted = _wanted(given, service, more)
         progress = ui.progress("Writing image", quiet=self._quiet)
         with opened(wanted, options) as ready, progress as bar:
@@ -126,4 +126,4 @@ def _from_source(name: str) -> StoredImage:
 
 
 def _warn(text: str) -> None:
-    ui.say(f"capstan: warning: {text}")
+    ui.tell(f"warning: {text}")

@@ -142,7 +142,7 @@ class Watch:
         def ended(source: Source) -> bool:
             status = source.member.instance.record.status or 0
             statuses[source.member.service] = status
-            ui.say(f"capstan: {source.name}: ended with status {status}")
+            ui.tell(f"{source.name}: ended with status {status}")
             return self._abort
 
         for line in logs.present(sources, begin, None):
@@ -162,7 +162,7 @@ class Watch:
 
     def _stop(self, status: int) -> int:
         """Stop what was started; a second signal ends it at once."""
-        ui.say("capstan: stopping (once more: at once)")
+        ui.tell("stopping (once more: at once)")
         try:
             self._stop_all(self._timeout)
         except _Ended:

@@ -61,7 +61,7 @@ def unset(key: str) -> None:
     path = settings_files.user_file()
     name = key if settings_files.drop(path, key) else key.replace("-", "_")
     if name != key and not settings_files.drop(path, name):
-        ui.say(f"capstan: {path} does not set {key}")
+        ui.tell(f"{path} does not set {key}")
 
 
 @config.command("path")
@@ -103,7 +103,7 @@ def warn_overridden(row: settings.Setting) -> None:
     """Say when something else than the file decides."""
     found = settings.lookup(row.key)
     if found.origin in (settings.Origin.ENVIRONMENT, settings.Origin.PROJECT):
-        ui.say(f"capstan: here {found.where} sets {row.key} to {found.text} all the same")
+        ui.tell(f"here {found.where} sets {row.key} to {found.text} all the same")
 
 
 first_name = copy.copy(show)

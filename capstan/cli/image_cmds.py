@@ -112,7 +112,7 @@ def history(layout: str, no_trunc: bool, image: str) -> None:
     stored = Store().open(image)
     rows = [dataclasses.asdict(step) for step in reversed(stored.manifest.history)]
     if not rows:
-        ui.say(f"capstan: {stored.title} was made by a capstan that kept no history")
+        ui.tell(f"{stored.title} was made by a capstan that kept no history")
     render.show(rows, ("kind", "detail", "files", "size"), layout, cell=_cell(no_trunc=no_trunc))
 
 

@@ -58,14 +58,14 @@ def instances(layout: str) -> None:
 def start(ctx: click.Context, attach: bool, names: tuple[str, ...]) -> None:
     """Start instances that do not run; returns when their programs run."""
     if not attach:
-        instance_rows.each(names, lambda instance: instance.start(_say))
+        instance_rows.each(names, lambda instance: instance.start(ui.tell))
         return
     if len(names) > 1:
         raise UsageError("start -a: attaches to one instance", hint="name one")
     from capstan.run.attach import attach_started
 
     instance = instance_rows.opened().get(names[0])
-    ctx.exit(attach_started(instance, _say))
+    ctx.exit(attach_started(instance, ui.tell))
 
 
 @click.command()
@@ -81,7 +81,7 @@ def stop(timeout: float | None, names: tuple[str, ...]) -> None:
 @NAMES
 def restart(timeout: float | None, names: tuple[str, ...]) -> None:
     """Stop instances and start them again."""
-    instance_rows.each(names, lambda instance: instance.restart(timeout, _say))
+    instance_rows.each(names, lambda instance: instance.restart(timeout, ui.tell))
 
 
 @click.command()
@@ -157,7 +157,3 @@ def port(name: str, wanted: str | None) -> None:
     for p in chosen:
         where = f"{p['address']}:{p['host']}"
         click.echo(where if wanted is not None else f"{p['guest']}/{p['protocol']} -> {where}")
-
-
-def _say(text: str) -> None:
-    ui.say(f"capstan: {text}")

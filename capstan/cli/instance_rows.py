@@ -30,7 +30,7 @@ def opened() -> Instances:
 
     instances = Instances()
     for line in instances.repair():
-        ui.say(f"capstan: {line}")
+        ui.tell(line)
     return instances
 
 
@@ -109,7 +109,7 @@ def rows(
                 found.append((config.created, row(config, record, name, full=full)))
         except MachineError as err:
             if instance.folder.path.is_dir():
-                ui.say(f"capstan: {err.message}")
+                ui.tell(err.message)
     return [entry for _, entry in sorted(found, key=lambda pair: pair[0], reverse=True)]
 
 

@@ -164,7 +164,7 @@ def make_request(
     size, count = log_limits(given["log_opt"])
     check_build_options(target, given)
     wanted = Target(target, str(given["pull"]), is_folder=given["capstanfile"] is not None)
-    image = resolve_target(wanted, lambda: make_build_options(given), _say)
+    image = resolve_target(wanted, lambda: make_build_options(given), ui.tell)
     warn_unsupported(image.manifest)
     if given["user"] is not None:
         options = with_user(options, str(given["user"]), image)
@@ -188,7 +188,7 @@ def print_command(spec: RunSpec) -> None:
 
     from capstan import run as service
 
-    _say(f"inherited descriptors: {FDS}")
+    ui.tell(f"inherited descriptors: {FDS}")
     click.echo(shlex.join(service.command_line(spec)))
 
 
@@ -198,7 +198,7 @@ def start_in_background(request: InstanceRequest) -> None:
 
     instance = opened().create(request)
     try:
-        instance.start(_say)
+        instance.start(ui.tell)
     except MachineError as err:
         if request.auto_remove:
             instance.remove(force=True)
@@ -214,8 +214,8 @@ def run_in_foreground(request: InstanceRequest) -> int:
     from capstan import run as service
     from capstan.run.foreground import ForegroundKeeper
 
-    keeper = ForegroundKeeper(paths.data_root(), request, _say)
-    return service.start(request.spec, _say, keeper)
+    keeper = ForegroundKeeper(paths.data_root(), request, ui.tell)
+    return service.start(request.spec, ui.tell, keeper)
 
 
 def check_background(given: dict[str, object], *, background: bool) -> RestartPolicy | None:
@@ -377,7 +377,7 @@ def with_user(options: RunOptions, user: str, image: StoredImage) -> RunOptions:
 def warn_unsupported(manifest: ImageManifest) -> None:
     """One line for each thing the image asks for and this version does not give."""
     if volumes := manifest.config.volumes:
-        _say(f"{manifest.name}: volumes {', '.join(volumes)}: not supported yet, ignored")
+        ui.tell(f"{manifest.name}: volumes {', '.join(volumes)}: not supported yet, ignored")
 
 
 def _words(given: object) -> tuple[str, ...]:
@@ -402,7 +402,3 @@ def _text(value: object) -> str | None:
 
 def _environ() -> dict[str, str]:
     return dict(os.environ)
-
-
-def _say(text: str) -> None:
-    ui.say(f"capstan: {text}")

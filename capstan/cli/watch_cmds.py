@@ -61,7 +61,7 @@ def logs_command(
     if follow and (end is None or end > time.time()):
         follow_log(instance, reader, put, end)
     if reader.missed:
-        ui.say("capstan: a part of the log was rotated away before it was read")
+        ui.tell("a part of the log was rotated away before it was read")
 
 
 class LinePrinter:
