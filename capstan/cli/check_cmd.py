@@ -10,7 +10,7 @@ import click
 
 from capstan import ui
 from capstan.cli import render
-from capstan.cli.options import build_options
+from capstan.cli.options import make_build_options, need_a_build, source_options
 from capstan.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ COLOURS = {"error": "red", "warning": "yellow", "note": "blue"}
 @render.format_option
 @click.option("--json", "layout", flag_value="json", help="The same as --format json.")
 @click.option("--notes", is_flag=True, help="Show notes too, not only errors and warnings.")
-@build_options
+@source_options
 @click.argument("target", metavar="PATH|IMAGE")
 @click.pass_context
 def check(ctx: click.Context, /, layout: str, notes: bool, target: str, **given: object) -> None:
@@ -50,20 +50,14 @@ def make_report(target: str, given: dict[str, object]) -> Report:
         CapstanError: there is none of them, or it cannot be read.
     """
     from capstan.build import check as service
-    from capstan.build.collect import BuildOptions
     from capstan.store import Store, read_manifest
 
     path = Path(target)
-    capstanfile, root, include = (given[key] for key in ("capstanfile", "root", "include"))
-    packages = given["package"]
-    assert isinstance(root, Path) and isinstance(include, tuple) and isinstance(packages, tuple)
-    assert capstanfile is None or isinstance(capstanfile, Path)
-    is_name = "/" not in target and capstanfile is None
+    is_name = "/" not in target and given["capstanfile"] is None
     image = Store().find(target) if is_name else None
     if image is None and not is_disk(path):
-        options = BuildOptions(None, capstanfile, root, include, packages=packages)
-        return service.check_path(path, (), options)
-    if include or packages or root != Path("/") or capstanfile is not None:
+        return service.check_path(path, (), make_build_options(given))
+    if need_a_build(given) or given["capstanfile"] is not None:
         raise UsageError(
             f"{target} is an image: these options need something to build",
             hint="give what it is built from",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from capstan import paths, ui
+from capstan.cli.options import SINCE, TAIL
 from capstan.cli.render import format_option, show
 from capstan.errors import CapstanError, UsageError
 
@@ -191,8 +192,8 @@ def ps(
 
 @compose.command("logs")
 @click.option("-f", "--follow", is_flag=True, help="Go on until all have ended.")
-@click.option("-n", "--tail", default="all", metavar="N", help="Only the last N lines of each.")
-@click.option("--since", metavar="TIME", help="From then on: 10m, or 2026-11-21T14:00:00.")
+@TAIL
+@SINCE
 @click.option("-t", "--timestamps", is_flag=True, help="A time in front of each line.")
 @click.option("--no-log-prefix", is_flag=True, help="No names in front of lines.")
 @SERVICES
@@ -200,23 +201,19 @@ def ps(
 def logs_command(
     given: Given,
     follow: bool,
-    tail: str,
-    since: str | None,
+    tail: int | None,
+    since: float | None,
     timestamps: bool,
     no_log_prefix: bool,
     services: tuple[str, ...],
 ) -> None:
     """Show what the services have written."""
-    from capstan.cli import times
     from capstan.cli.compose_up import Printer
     from capstan.compose import logs
 
-    if tail != "all" and not tail.isdecimal():
-        raise UsageError(f"--tail {tail!r}: not a number and not all")
-    begin = times.parse("--since", since)
     found = logs.sources(_members(given.engine(), given.name(), services))
     put = Printer(found, prefix=not no_log_prefix, timestamps=timestamps)
-    for line in logs.present(found, begin, None if tail == "all" else int(tail)):
+    for line in logs.present(found, since, tail):
         put(line)
     if follow:
         logs.follow(found, put, lambda _source: False)

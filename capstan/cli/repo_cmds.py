@@ -12,7 +12,7 @@ import click
 
 from capstan import ref, ui
 from capstan.cli import reach as settings
-from capstan.cli.options import quiet_option
+from capstan.cli.flags import quiet_option
 from capstan.cli.render import format_option, plain, show
 from capstan.errors import UsageError
 from capstan.store import Store

@@ -12,7 +12,7 @@ import click
 
 from capstan import settings, ui
 from capstan.cli.flags import verbose_option
-from capstan.cli.options import build_options
+from capstan.cli.options import build_options, make_build_options, need_a_build
 from capstan.cli.resolve import POLICIES
 from capstan.errors import MachineError, UsageError
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
-    from capstan.build.collect import BuildOptions
     from capstan.manifest import ImageManifest
     from capstan.run.net import NetOptions
     from capstan.run.request import InstanceRequest
@@ -337,28 +336,13 @@ def check_build_options(target: str, given: dict[str, object]) -> None:
     """
     from capstan.cli.sources import looks_like_source
 
-    changed = given["include"] or given["package"] or given["root"] != Path("/")
-    changed = changed or given["no_compress"] or given["no_link"]
-    if not changed or given["capstanfile"] is not None or looks_like_source(target):
+    if not need_a_build(given) or given["capstanfile"] is not None or looks_like_source(target):
         return
     if "/" not in target and not Path(target).exists():
         raise UsageError(
             f"{target} is not a file: these options need something to build",
             hint="build the image again with these options",
         )
-
-
-def make_build_options(given: dict[str, object]) -> BuildOptions:
-    """What to build the image with, when there is something to build."""
-    from capstan.build.collect import BuildOptions
-
-    capstanfile, root, include = (given[key] for key in ("capstanfile", "root", "include"))
-    packages = given["package"]
-    assert isinstance(packages, tuple)
-    assert isinstance(root, Path) and isinstance(include, tuple)
-    assert capstanfile is None or isinstance(capstanfile, Path)
-    compress, link = not given["no_compress"], not given["no_link"]
-    return BuildOptions(None, capstanfile, root, include, compress, link, packages=packages)
 
 
 def with_user(options: RunOptions, user: str, image: StoredImage) -> RunOptions:

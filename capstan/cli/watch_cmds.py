@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import click
 
 from capstan import ui
-from capstan.cli import instance_rows, times
+from capstan.cli import instance_rows
+from capstan.cli.options import SINCE, TAIL, UNTIL
 from capstan.cli.render import fill, format_option, parse_template, plain, show
-from capstan.errors import MachineError, UsageError
+from capstan.errors import MachineError
 from capstan.run import logs
 from capstan.run.records import SHORT_ID
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from capstan.run.instances import Instance
 
 NAME = click.argument("name", metavar="INSTANCE")
-SINCE = click.option("--since", metavar="TIME", help="From then on: 10m, or 2026-11-21T14:00:00.")
-UNTIL = click.option("--until", metavar="TIME", help="Up to then.")
 STATS_COLUMNS = ("name", "id", "cpu", "memory", "memory_percent", "net", "block", "threads")
 TOP_COLUMNS = ("pid", "tid", "state", "cpu", "time", "command")
 EVENT_FILTERS = ("event", "instance", "image", "type")
@@ -37,29 +36,31 @@ CLEAR = "\x1b[H\x1b[2J"
 @click.option("-f", "--follow", is_flag=True, help="Go on until the instance ends.")
 @SINCE
 @UNTIL
-@click.option("-n", "--tail", default="all", metavar="N", help="Only the last N lines.")
+@TAIL
 @click.option("-t", "--timestamps", is_flag=True, help="A time in front of each line.")
 @NAME
 def logs_command(
-    follow: bool, since: str | None, until: str | None, tail: str, timestamps: bool, name: str
+    follow: bool,
+    since: float | None,
+    until: float | None,
+    tail: int | None,
+    timestamps: bool,
+    name: str,
 ) -> None:
     """Show what an instance in the background has written, on stdout and stderr."""
     from capstan.run.attach import entries
     from capstan.run.attach import follow as follow_log
 
-    if tail != "all" and not tail.isdecimal():
-        raise UsageError(f"--tail {tail!r}: not a number and not all")
     instance = instance_rows.opened().get(name)
     if instance.config.foreground:
         raise MachineError(f"{name} runs in the foreground: its output is not kept")
-    begin, end = times.parse("--since", since), times.parse("--until", until)
     reader = logs.Reader(instance.folder.path)
-    put = LinePrinter(begin, end, timestamps=timestamps)
+    put = LinePrinter(since, until, timestamps=timestamps)
     present: Sequence[logs.Entry] = [e for e in entries(reader) if put.wants(e)]
-    for entry in present if tail == "all" else logs.last_lines(present, int(tail)):
+    for entry in present if tail is None else logs.last_lines(present, tail):
         put(entry)
-    if follow and (end is None or end > time.time()):
-        follow_log(instance, reader, put, end)
+    if follow and (until is None or until > time.time()):
+        follow_log(instance, reader, put, until)
     if reader.missed:
         ui.tell("a part of the log was rotated away before it was read")
 
@@ -221,12 +222,11 @@ def _thread_row(line: str) -> dict[str, object]:
 @UNTIL
 @click.option("-f", "--filter", "filters", multiple=True, metavar="KEY=VALUE", help=FILTER_HELP)
 @format_option
-def events(since: str | None, until: str | None, filters: tuple[str, ...], layout: str) -> None:
+def events(since: float | None, until: float | None, filters: tuple[str, ...], layout: str) -> None:
     """Show what happens to instances, from now on or --since, up to --until."""
-    begin, end = times.parse("--since", since), times.parse("--until", until)
     wanted = instance_rows.parse_filters(filters, EVENT_FILTERS)
     put = _event_printer(layout)
-    for event in _events(time.time() if begin is None else begin, end):
+    for event in _events(time.time() if since is None else since, until):
         if all(_event_passes(event, key, values) for key, values in wanted.items()):
             put(event)
 

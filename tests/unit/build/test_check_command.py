@@ -109,3 +109,5 @@ def test_there_is_nothing_of_that_name(capsys: pytest.CaptureFixture[str]) -> No
     assert capstan("check", "no-such-thing") == 125
     assert "no-such-thing does not exist" in capsys.readouterr().err
     assert capstan("check") == 125
+    assert capstan("check", "--no-link", "no-such-thing") == 125
+    assert "--no-link" in capsys.readouterr().err
