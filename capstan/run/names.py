@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
-BASE_MAX = 56
+BASE_MAX = 56  # a number has room behind it
+HOST_MAX = 63
 
 
 def is_name(text: str) -> bool:
@@ -43,10 +44,10 @@ def taken(text: str) -> MachineError:
     )
 
 
-def base(image: str) -> str:
+def base(image: str, most: int = BASE_MAX) -> str:
     """The part of an image's name, or of a path, that names its instances and their host."""
     last = image.rstrip("/").rsplit("/", 1)[-1].partition("@")[0].partition(":")[0]
-    return re.sub(r"[^A-Za-z0-9._-]", "-", last).lstrip(".-_")[:BASE_MAX] or "capstan"
+    return re.sub(r"[^A-Za-z0-9._-]", "-", last).lstrip(".-_")[:most] or "capstan"
 
 
 def after(image: str) -> Iterator[str]:

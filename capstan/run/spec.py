@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 from dataclasses import dataclass, field
 from enum import Enum
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from capstan import units
 from capstan.errors import UsageError
-from capstan.run import lan, net
+from capstan.run import lan, names, net
 from capstan.run.lan import Lan
 from capstan.run.net import NetOptions, NetSpec
 
@@ -206,7 +205,7 @@ def plan(
         cpus=cpus,
         accel=options.accel,
         machine=options.machine,
-        name=options.name or _host_name(manifest.name),
+        name=options.name or names.base(manifest.name, names.HOST_MAX),
         strace=options.strace,
         stats=options.stats,
         gdb=options.gdb,
@@ -239,8 +238,3 @@ def find_signal(text: str) -> signal.Signals:
         return signal.Signals[name if name.startswith("SIG") else f"SIG{name}"]
     except (ValueError, KeyError) as err:
         raise UsageError(f"there is no signal {text!r}", hint="write it like SIGINT") from err
-
-
-def _host_name(image: str) -> str:
-    base = re.sub(r"[^A-Za-z0-9._-]", "-", image.rsplit("/", 1)[-1].split(":", 1)[0])
-    return base.lstrip(".-_")[:63] or "capstan"

@@ -68,6 +68,13 @@ def test_bad_names(name: str) -> None:
         names.check(name)
 
 
+def test_names_from_images() -> None:
+    long = "x" * 70
+    assert next(names.after(f"lib/{long}:1")) == f"{long[:56]}-1"
+    assert names.base(f"lib/{long}:1", names.HOST_MAX) == long[:63]
+    assert names.base("lib/_a b@sha256:0") == "a-b" and names.base("/") == "capstan"
+
+
 RUN = RunSpec(Path("/d"), Path("/k"), ("a", "b c", "", "\udcff"), {"X": "1=2"}, name="host")
 
 
