@@ -22,7 +22,7 @@ from pathlib import Path
 from capstan import ui, units
 from capstan.errors import UsageError
 
-Value = str | int | float | bool | tuple[str, ...] | Mapping[str, str]
+Value = str | int | float | tuple[str, ...] | Mapping[str, str]
 
 CONFIG_VARIABLE = "CAPSTAN_CONFIG"
 """Names another user file; not a setting, since it says where settings are."""
@@ -127,20 +127,6 @@ def _show_map(value: Value) -> str:
     return ",".join(f"{name}={item}" for name, item in items)
 
 
-def _bool(text: str) -> bool:
-    words = {"1": True, "true": True, "yes": True, "on": True}
-    words |= {"0": False, "false": False, "no": False, "off": False}
-    if text.lower() not in words:
-        raise ValueError
-    return words[text.lower()]
-
-
-def _bool_from(raw: object, _folder: Path) -> bool:
-    if not isinstance(raw, bool):
-        raise ValueError
-    return raw
-
-
 def one_of(*words: str) -> Kind:
     """One of these words."""
 
@@ -193,9 +179,7 @@ def number(least: float, most: float) -> Kind:
 TEXT = Kind("text", _text, _of_text(_text))
 PATH = Kind("a path", _path, _path_from)
 LIST = Kind("a list, like a,b", _list, _list_from, _show_list)
-MAP = Kind("pairs, like a=b,c=d", _map, _map_from, _show_map)
 PATHS = Kind("pairs with paths, like a=/b,c=/d:/e", _paths, _paths_from, _show_map)
-BOOL = Kind("true or false", _bool, _bool_from, lambda value: "true" if value else "false")
 SIZE = Kind(
     "a size, like 256M or 2G",
     units.parse_size,
@@ -465,20 +449,8 @@ def get_float(key: str, given: str | None = None) -> float | None:
     return value
 
 
-def get_bool(key: str, given: str | None = None) -> bool:
-    """The value of a setting that is true or false."""
-    return bool(lookup(key, given).value)
-
-
 def get_list(key: str, given: str | None = None) -> tuple[str, ...]:
     """The value of a setting that is a list."""
     value = lookup(key, given).value
     assert value is None or isinstance(value, tuple)
     return value or ()
-
-
-def get_map(key: str, given: str | None = None) -> dict[str, str]:
-    """The value of a setting that is pairs."""
-    value = lookup(key, given).value
-    assert value is None or isinstance(value, Mapping)
-    return dict(value or {})

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PROJECT_FILE = "capstan.toml"
 MAX_SIZE = 1 << 20
 
-TomlValue = str | int | float | bool | list[str] | dict[str, str]
+TomlValue = str | int | float | list[str] | dict[str, str]
 Stamp = tuple[int, int, int]
 
 

@@ -38,10 +38,9 @@ def settings_values(ctx: click.Context, _param: click.Parameter, incomplete: str
         row = settings.row(str(ctx.params.get("key")))
     except CapstanError:
         return []
-    words = row.kind.choices or (("true", "false") if row.kind is settings.BOOL else ())
     if row.kind is settings.PATH:
         return files(ctx, _param, incomplete)
-    return starting(words, incomplete)
+    return starting(row.kind.choices, incomplete)
 
 
 def images(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> Items:

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from capstan.cli.sources import Wanted
     from capstan.compose.model import Build, Project, Service
 
-CAPSTANFILE = "Capstanfile"
-
 
 class ServiceImages:
     """Finds, builds and pulls. `build`: None as needed, True always, False never."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from capstan.compose import health
@@ -143,12 +143,3 @@ def _plain(value: object) -> object:
 def image_name(project: str, service: Service) -> str:
     """The name of the image that a service's `build:` makes or its `image:` names."""
     return service.image or f"{project}-{service.name}"
-
-
-def by_service(marked: Mapping[str, Mapping[str, str]], project: str) -> dict[str, str]:
-    """From services to the instances (names) whose labels say that they are theirs."""
-    return {
-        marks[SERVICE]: name
-        for name, marks in marked.items()
-        if marks.get(PROJECT) == project and SERVICE in marks
-    }

@@ -95,7 +95,6 @@ def test_labels(shop: Project, nets: state.State) -> None:
     assert web[plan.DEPENDS_ON] == "app:service_healthy"
     app = plan.labels(shop, shop.services["app"], nets, "d")
     assert health.parse(app[plan.HEALTH]) == Health(Probe.HTTP, 8000, "/h")
-    assert plan.by_service({"n": web, "x": {}}, "shop") == {"web": "n"}
 
 
 def test_the_hash_is_about_the_machine(tmp_path: Path, shop: Project, nets: state.State) -> None:
