@@ -35,7 +35,7 @@ COMMANDS = (
     ("inspect bench-1", 300),
     ("history bench-1", 300),
     ("system df", 300),
-    ("rmi -y none", 300),
+    ("tag bench-1 again", 300),
     ("config show --origin", 300),
     ("config set cpus 1", 300),
     ("syscalls read", 300),
@@ -80,7 +80,6 @@ def prepare(folder: Path) -> dict[str, str]:
 
 def lines(environ: dict[str, str]) -> dict[str, tuple[list[str], dict[str, str], int | None]]:
     """What is measured: a name, the command, its environment, its budget."""
-    known = subprocess.run([CAPSTAN, "--help"], capture_output=True, text=True, check=True).stdout
     rows: dict[str, tuple[list[str], dict[str, str], int | None]] = {
         "python -c pass": ([str(CAPSTAN.parent / "python"), "-c", "pass"], environ, None),
         "python -c 'import click'": (
@@ -90,9 +89,7 @@ def lines(environ: dict[str, str]) -> dict[str, tuple[list[str], dict[str, str],
         ),
     }
     for words, budget in COMMANDS:
-        first = words.split()[0]
-        if first.startswith("-") or f"\n  {first} " in known:
-            rows[f"capstan {words}"] = ([str(CAPSTAN), *words.split()], environ, budget)
+        rows[f"capstan {words}"] = ([str(CAPSTAN), *words.split()], environ, budget)
     for question in QUESTIONS:
         asked = {**environ, "_CAPSTAN_COMPLETE": "bash_complete", "COMP_WORDS": question}
         rows[f"{question}TAB"] = ([str(CAPSTAN)], asked, 100)
@@ -107,8 +104,10 @@ def measure(
     for _ in range(rounds):
         for name, (line, environ, _) in rows.items():
             before, start = os.times(), time.perf_counter()
-            subprocess.run(line, env=environ, capture_output=True, check=False)
+            done = subprocess.run(line, env=environ, capture_output=True, text=True, check=False)
             wall, after = time.perf_counter() - start, os.times()
+            if done.returncode:
+                raise SystemExit(f"{name}: status {done.returncode}\n{done.stderr}")
             cpu = after.children_user - before.children_user
             cpu += after.children_system - before.children_system
             times[name].append((wall, cpu))
