@@ -12,6 +12,7 @@ Exit status 1: the guest failed a case.
 from __future__ import annotations
 
 import argparse
+import select
 import signal
 import subprocess
 import sys
@@ -42,6 +43,13 @@ START = 60.0
 LONGEST = 5000  # a guest that nobody ends any more ends by itself
 
 
+def first_line(child: subprocess.Popen[str]) -> str:
+    """What it says first; "" when it says nothing in time."""
+    assert child.stdout is not None
+    ready, _, _ = select.select([child.stdout], [], [], START)
+    return child.stdout.readline() if ready else ""
+
+
 @contextmanager
 def guest(server: Path, options: list[str]) -> Iterator[subprocess.Popen[str]]:
     """The server in a guest on t0; ended by the puppet's `quit`, else killed."""
@@ -61,8 +69,7 @@ def guest(server: Path, options: list[str]) -> Iterator[subprocess.Popen[str]]:
     ]
     with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as child:
         try:
-            assert child.stdout is not None
-            if child.stdout.readline() != "listening\n":
+            if first_line(child) != "listening\n":
                 raise Failure("the guest's program did not start")
             yield child
         finally:
@@ -131,7 +138,7 @@ def run_cases(labs: list[Lab], only: str, is_long: bool) -> int:
                     print(f"    {lab.name}: {result}{why}", flush=True)
             failed += bool(results[0])
     print(f"cases: {total - failed} of {total} right")
-    return failed
+    return failed if total else 1
 
 
 def ip(*words: str) -> None:
@@ -205,8 +212,8 @@ def line_phase(namespace: str, is_long: bool) -> bool:
         text=True,
     )
     try:
-        assert forward.stdout is not None
-        forward.stdout.readline()
+        if first_line(forward) != "ready\n":
+            raise Failure("the bad line did not start")
         start = time.monotonic()
         client = in_client(namespace, "tests.net.conformance.client", US4, f"{amount}b", "60")
         found = result_of(client, 1500 if is_long else 120)

@@ -14,6 +14,7 @@ import os
 import resource
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ HERE = Path(__file__).resolve().parent
 SOURCES = (1, *range(10, 17))
 PROBE_PORT = 7070
 START_DEADLINE = 60.0
+STEP_DEADLINE = 300.0
 NGINX = ["/usr/sbin/nginx", "-c", "/etc/nginx/nginx.conf", "-e", "stderr"]
 REDIS = [
     "/usr/bin/redis-server", "--port", "6379", "--bind", "0.0.0.0", "--protected-mode", "no",
@@ -232,6 +234,8 @@ def memory(of: Guest) -> Memory:
     rows = [line.split() for line in of.ask("get /proc/meminfo").splitlines()]
     info = {row[0].rstrip(":"): int(row[1]) for row in rows}
     slabs = [line.split() for line in of.ask("get /proc/slabinfo").splitlines()[2:]]
+    if not slabs:
+        raise SoakError("/proc/slabinfo is empty")
     net = [line.split() for line in of.ask("get /proc/net/capstan").splitlines()]
     return Memory(
         info["MemTotal"] - info["MemFree"],
@@ -356,8 +360,11 @@ class Load:
     def step(self) -> tuple[int, Report]:
         """mode=hold: the connections open and the report of the next step."""
         assert self.child.stdout is not None
+        killer = threading.Timer(STEP_DEADLINE, self.child.kill)
+        killer.start()
         held = self.child.stdout.readline()
         report = self.child.stdout.readline()
+        killer.cancel()
         if not report:
             raise SoakError(f"load {' '.join(self.words)} ended: {self.errors()}")
         return int(json.loads(held)["held"]), _report(report)
@@ -387,7 +394,7 @@ class Load:
         if not out.strip():
             raise SoakError(f"load {' '.join(self.words)}: status {self.child.returncode}: {err}")
         report = _report(out.strip().splitlines()[-1])
-        if self.child.returncode != 0:
+        if self.child.returncode != 0 or not report.done:
             kind = Disturbed if report.gap_ms > STOPPED_MS else SoakError
             raise kind(f"load {' '.join(self.words)}: {report}; {report.stalls} stalls\n{err}")
         return report
