@@ -67,7 +67,6 @@ class Buildah:
 def of_folder(top: Path) -> Rows:
     """The rows of a tree on this machine."""
     rows: Rows = {}
-    first: dict[tuple[int, int], str] = {}
     for where, folders, files in os.walk(top):
         folders.sort()
         for name in ["", *folders, *files]:
@@ -75,11 +74,11 @@ def of_folder(top: Path) -> Rows:
             if name and path.is_dir() and not path.is_symlink():
                 continue  # comes as a `where`
             inside = "/" + os.fspath(path)[len(os.fspath(top)) :].strip("/")
-            rows[inside] = _of_path(path, inside, first)
+            rows[inside] = _of_path(path, inside)
     return _named(rows)
 
 
-def _of_path(path: Path, inside: str, first: dict[tuple[int, int], str]) -> Row:
+def _of_path(path: Path, inside: str) -> Row:
     status = path.lstat()
     mode = status.st_mode
     digest, target, size, rdev = "", "", 0, 0
@@ -175,9 +174,12 @@ def debian_tree(top: Path, packages: list[str]) -> None:
     for name in ("bin", "sbin", "lib", "lib64"):
         (top / name).symlink_to(f"usr/{name}")
     listed = subprocess.run(
-        ["dpkg-query", "-L", *packages], capture_output=True, text=True, check=False
-    ).stdout.splitlines()
-    paths = sorted({path for path in listed if path.startswith("/") and path != "/."})
+        ["dpkg-query", "-L", *packages], capture_output=True, text=True, timeout=60, check=False
+    )
+    if listed.returncode:
+        raise RuntimeError(f"dpkg-query: {listed.stderr.strip()}")
+    lines = listed.stdout.splitlines()
+    paths = sorted({path for path in lines if path.startswith("/") and path != "/."})
     names = "\0".join(p.lstrip("/") for p in paths if os.path.lexists(p))
     make = ["tar", "--no-recursion", "--xattrs", "-C", "/", "--null", "-T", "-", "-cf", "-"]
     read = subprocess.Popen(make, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -286,7 +286,7 @@ class Bench:
         template = self.folder / f"template-{name}"
         OPERATIONS[name].prepare(self.folder, Store(template))
         ended = self._run(name, self._copy(template))
-        if ended.status:
+        if ended.status or not ended.steps:
             raise AssertionError(f"{name}: without a fault: {ended}")
         return ended.steps
 
