@@ -33,6 +33,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gatelib import free_port
+
 TOP = Path(__file__).resolve().parents[2]
 CATALOG = TOP / "catalog"
 READY = 30.0
@@ -83,6 +85,8 @@ def entries(names: list[str] | None = None) -> list[Entry]:
         Entry(path.parent.name, tomllib.loads(path.read_text()))
         for path in sorted(CATALOG.glob("*/test.toml"))
     ]
+    if not found:
+        raise SystemExit(f"no programs in {CATALOG}")
     if names:
         unknown = set(names) - {entry.name for entry in found}
         if unknown:
@@ -180,14 +184,7 @@ def running(args: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         if server.poll() is None:
             server.kill()
-        with contextlib.suppress(ValueError):
-            server.communicate()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        server.communicate(timeout=20)
 
 
 def answer_to(ask: dict[str, Any], port: int, server: subprocess.Popen[bytes]) -> None:
@@ -197,8 +194,8 @@ def answer_to(ask: dict[str, Any], port: int, server: subprocess.Popen[bytes]) -
     said = b""
     while time.monotonic() < end:
         if server.poll() is not None:
-            assert server.stdout is not None
-            raise Failed(f"it ended ({server.returncode}): {last(server.stdout.read())}")
+            text, _ = server.communicate(timeout=20)
+            raise Failed(f"it ended ({server.returncode}): {last(text)}")
         # Before the guest listens QEMU takes connections that nobody answers.
         said = converse(ask, port, 0.3 if time.monotonic() < early else 3.0) or said
         if re.search(ask["expect"].encode("latin-1"), said, re.DOTALL):

@@ -155,7 +155,9 @@ def pss(pid: int) -> int:
     """The proportional share of memory of a process, in bytes."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     found = re.search(r"^Pss: *(\d+) kB", text, re.MULTILINE)
-    return int(found[1]) << 10 if found else 0
+    if not found:
+        raise Broken(f"process {pid} has no PSS: {text!r}")
+    return int(found[1]) << 10
 
 
 def kill(pid: int) -> None:

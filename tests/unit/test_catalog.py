@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import re
 import sys
 from pathlib import Path
@@ -17,12 +17,8 @@ TOP = Path(__file__).resolve().parents[2]
 
 
 def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("catalog", TOP / "ci" / "lib" / "catalog.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["catalog"] = module
-    spec.loader.exec_module(module)
-    return module
+    sys.path.insert(0, str(TOP / "ci" / "lib"))
+    return importlib.import_module("catalog")
 
 
 catalog = load()
