@@ -3,7 +3,7 @@
 
     http     requests to one registry: TLS, deadlines, retries, redirects
     auth     tokens and passwords; credentials: where passwords are kept
-    registry blobs, manifests, tags, referrers
+    registry blobs and manifests
     blobs    resumable transfers of blobs
     frames   an image as pieces that versions share; artifact: the document about them
     push, pull, index, fetch, sign, trust: what the commands do

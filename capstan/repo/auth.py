@@ -13,7 +13,7 @@ from collections.abc import Callable
 from capstan.errors import RepoError
 from capstan.repo import answers, doc
 from capstan.repo.credentials import Credentials
-from capstan.repo.http import Access, Http, Request, is_local
+from capstan.repo.http import Http, Request, is_local
 from capstan.repo.limits import TOKEN_MAX
 
 _SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9-]*)\s*")
@@ -106,15 +106,12 @@ class TokenAuth:
                 f"{host}: it wants a token from {answers.clean(realm) or 'nowhere'}",
                 hint="that is no https address: the registry is set up wrongly",
             )
-        if parts.netloc == self._http.access.host:
-            server = self._http
-        else:
-            old = self._http.access
-            server = Http(Access(parts.netloc, old.verify, is_plain, old.home, old.patience))
-        request = self._request(realm, service, scopes)
-        reply = _Server(server).fetch(request)
-        if server is not self._http:
+        server = self._http.beside(parts.netloc, plain=is_plain)
+        try:
+            answer = server.fetch(self._request(realm, service, scopes), TOKEN_MAX)
+        finally:
             server.close()
+        reply = doc.parse(answer.body, f"{parts.netloc}: token")
         token = reply.text("token", "") or reply.text("access_token", "")
         if not token or not token.isascii() or not token.isprintable():
             raise reply.error("no token")
@@ -144,20 +141,6 @@ class TokenAuth:
         glue = "&" if "?" in realm else "?"
         url = f"{realm}{glue}{urllib.parse.urlencode(query)}"
         return Request("GET", url, what, headers)
-
-
-class _Server:
-    """A token server: asked without our own answers to its challenges."""
-
-    def __init__(self, http: Http) -> None:
-        self._http = Http(http.access)
-
-    def fetch(self, request: Request) -> doc.Doc:
-        try:
-            answer = self._http.fetch(request, TOKEN_MAX)
-        finally:
-            self._http.close()
-        return doc.parse(answer.body, f"{self._http.access.host}: token")
 
 
 def _merge(scope: str, asked: str) -> list[str]:

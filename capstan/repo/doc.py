@@ -139,7 +139,6 @@ class Descriptor:
     size: int
     annotations: Mapping[str, str] = field(default_factory=dict)
     data: str | None = None  # the content itself, base64
-    artifact_type: str = ""
     platform: tuple[str, str, str] | None = None  # os, architecture, variant
 
     def to_json(self) -> dict[str, object]:
@@ -176,6 +175,5 @@ def descriptor(doc: Doc, size_max: int = 1 << 40) -> Descriptor:
         size=doc.number("size", size_max),
         annotations=doc.strings("annotations"),
         data=data if isinstance(data, str) else None,
-        artifact_type=doc.text("artifactType", ""),
         platform=platform,
     )

@@ -20,7 +20,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -88,6 +88,12 @@ class Http:
         self._was_reached = False
         self._backend = net.Backend()
         self._stop = threading.Event()
+
+    def beside(self, host: str, *, plain: bool) -> Http:
+        """A client for `host` with the same settings and no credentials; `abort` ends it, too."""
+        other = Http(replace(self.access, host=host, plain=plain))
+        other._backend, other._stop = self._backend, self._stop
+        return other
 
     def abort(self) -> None:
         """End all requests, also those other threads wait for; they raise `Stopped`."""

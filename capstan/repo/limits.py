@@ -9,14 +9,12 @@ MANIFEST_MAX = 4 << 20
 CONFIG_MAX = 32 << 20
 TOKEN_MAX = 1 << 20
 ERROR_MAX = 64 << 10
-LIST_MAX = 4 << 20
 JSON_DEPTH = 64
 REDIRECTS = 5
 FRAME_MAX = 64 << 20  # bytes on disk of one frame
 UNPACKED_MAX = 64 << 20  # bytes of files in one frame
 DISK_MAX = 1 << 42
 PIECES_MAX = 65_536
-PAGES_MAX = 100
 CHUNK = 8 << 20  # of an upload
 READ = 64 << 10
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""One repository of a registry: manifests, blobs, tags, referrers (OCI Distribution 1.1).
+"""One repository of a registry: manifests and blobs (OCI Distribution 1.1).
 
 What comes is checked before it is returned: a manifest against the digest that was asked for or
 that the registry states, a blob's presence against its size.
@@ -8,8 +8,6 @@ that the registry states, a blob's presence against its size.
 from __future__ import annotations
 
 import hashlib
-import re
-import urllib.parse
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +16,7 @@ from capstan.repo import doc
 from capstan.repo.answers import Answer, NotFound, clean
 from capstan.repo.doc import Descriptor
 from capstan.repo.http import Http, Request
-from capstan.repo.limits import ERROR_MAX, LIST_MAX, MANIFEST_MAX, PAGES_MAX
+from capstan.repo.limits import ERROR_MAX, MANIFEST_MAX
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -27,8 +25,6 @@ DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 MANIFESTS = (OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST)
 EMPTY = b"{}"
 EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
-
-_NEXT = re.compile(r'<([^>]*)>\s*;\s*rel="?next"?')
 
 
 def sha256(data: bytes) -> str:
@@ -49,11 +45,6 @@ class RawManifest:
     media_type: str
     digest: str
     doc: doc.Doc
-
-    @property
-    def descriptor(self) -> Descriptor:
-        """What another document says to mean this one."""
-        return Descriptor(self.media_type, self.digest, len(self.data))
 
 
 class Repository:
@@ -89,16 +80,6 @@ class Repository:
         answer = self.http.fetch(request, MANIFEST_MAX)
         return self._checked(answer, reference, what, types)
 
-    def digest_of(self, reference: str) -> str | None:
-        """The digest the registry states for a tag, None when there is no such manifest."""
-        headers = {"Accept": ", ".join(MANIFESTS)}
-        request = self.request("HEAD", f"manifests/{reference}", reference, headers=headers)
-        try:
-            answer = self.http.fetch(request, 0)
-        except NotFound:
-            return None
-        return answer.headers.get("docker-content-digest")
-
     def put_manifest(self, reference: str, data: bytes, media_type: str) -> str:
         """Store a manifest under a tag or digest; its digest."""
         headers = {"Content-Type": media_type}
@@ -111,36 +92,6 @@ class Repository:
         if stated != digest:
             raise self._lies(f"manifest {reference}", f"stored as {clean(stated)}, sent {digest}")
         return digest
-
-    def tags(self) -> Sequence[str]:
-        """All tags of the repository."""
-        found: list[str] = []
-        target: str | None = "tags/list?n=1000"
-        for _ in range(PAGES_MAX):
-            if target is None:
-                return found
-            answer = self.http.fetch(self.request("GET", target, "tags"), LIST_MAX)
-            page = doc.parse(answer.body, f"{self.full_name}: tags")
-            found += [str(tag) for tag in page.list("tags", 100_000)]
-            target = self._next_page(answer)
-        raise self._lies("tags", f"more than {PAGES_MAX} pages")
-
-    def referrers(self, digest: str, artifact_type: str = "") -> Sequence[Descriptor]:
-        """The manifests about the manifest `digest`; by the tag scheme where there is no API."""
-        query = f"?artifactType={urllib.parse.quote(artifact_type)}" if artifact_type else ""
-        what = f"referrers of {short(digest)}"
-        try:
-            answer = self.http.fetch(
-                self.request("GET", f"referrers/{digest}{query}", what), LIST_MAX
-            )
-            page = doc.parse(answer.body, f"{self.full_name}: {what}")
-        except NotFound:
-            try:
-                page = self.manifest(digest.replace(":", "-"), (OCI_INDEX,)).doc
-            except NotFound:
-                return []
-        found = [doc.descriptor(item) for item in page.children("manifests", 10_000)]
-        return [one for one in found if artifact_type in ("", one.artifact_type)]
 
     # --- blobs ---------------------------------------------------------------------------------
 
@@ -195,13 +146,6 @@ class Repository:
 
     def _lies(self, what: str, how: str) -> RepoError:
         return lies(self.full_name, what, how)
-
-    def _next_page(self, answer: Answer) -> str | None:
-        link = _NEXT.search(answer.headers.get("link", ""))
-        if link is None:
-            return None
-        parts = urllib.parse.urlsplit(urllib.parse.urljoin(answer.url, link[1]))
-        return f"tags/list?{parts.query}"
 
 
 def lies(where: str, what: str, how: str) -> RepoError:

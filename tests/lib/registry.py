@@ -171,7 +171,7 @@ class Handler(BaseHTTPRequestHandler):
         return "Basic " + base64.b64encode(both).decode()
 
     def wanted_scope(self) -> str:
-        found = re.match(r"/v2/(.+)/(?:blobs|manifests|tags|referrers)/", self.path)
+        found = re.match(r"/v2/(.+)/(?:blobs|manifests)/", self.path)
         if not found:
             return ""
         push = self.command in ("POST", "PUT", "PATCH", "DELETE")
@@ -280,22 +280,10 @@ class Handler(BaseHTTPRequestHandler):
         self.registry.blobs[repo, digest] = uploads.pop(number)
         return self.answer(201, Location=f"/v2/{repo}/blobs/{digest}")
 
-    def tags(self, repo: str) -> None:
-        names = sorted(ref for name, ref in self.registry.manifests if name == repo)
-        tags = [name for name in names if not name.startswith("sha256:")]
-        last = self.query.get("last", [""])[0]
-        rest = [tag for tag in tags if tag > last]
-        headers = {}
-        if len(rest) > 2:
-            rest = rest[:2]
-            headers["Link"] = f'</v2/{repo}/tags/list?n=2&last={rest[-1]}>; rel="next"'
-        self.answer(200, json.dumps({"name": repo, "tags": rest}).encode(), **headers)
-
 
 ROUTES: tuple[tuple[str, Callable[..., None]], ...] = (
     (r"/v2/(.+)/blobs/uploads/", Handler.begin),
     (r"/v2/(.+)/blobs/uploads/(u\d+)", Handler.upload),
     (r"/v2/(.+)/blobs/(sha256:[0-9a-f]{64})", Handler.blob),
     (r"/v2/(.+)/manifests/([^/]+)", Handler.manifest),
-    (r"/v2/(.+)/tags/list", Handler.tags),
 )

@@ -8,13 +8,14 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from capstan.errors import RepoError, UsageError
 from capstan.repo import blobs
-from capstan.repo.answers import Denied
+from capstan.repo.answers import Denied, Stopped
 from capstan.repo.limits import CHUNK, Patience
 from capstan.repo.names import open_repository
 from capstan.store import Store
@@ -270,6 +271,33 @@ def test_an_interrupted_pull_ends_at_once(
     assert after == before
 
 
+def test_an_interrupt_reaches_the_token_server(registry: Registry, tmp_path: Path) -> None:
+    with Registry() as tokens:
+        challenge = f'Bearer realm="{tokens.url}/token",service="s"'
+        asked = threading.Event()
+
+        def stall(request: Handler) -> bool:
+            asked.set()
+            return request.registry.stopping.wait(30)
+
+        def fault(request: Handler) -> bool:
+            request.error(401, "x", WWW_Authenticate=challenge)
+            return True
+
+        registry.fault, tokens.fault = fault, stall
+        patient = Patience(connect=2, silence=60, tries=9, pause=30)
+        reach = hasty(tmp_path, registry=registry.host, patience=patient)
+        source = open_repository(place("app", reach), reach)
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(source.manifest, "latest")
+            assert asked.wait(10)
+            start = time.monotonic()
+            source.http.abort()
+            with pytest.raises(Stopped):
+                answer.result()
+        assert time.monotonic() - start < 5
+
+
 # --- credentials -------------------------------------------------------------------------------
 
 
@@ -380,13 +408,6 @@ def test_upload_to_nowhere(registry: Registry, tmp_path: Path) -> None:
         registry.fault = fault
         with pytest.raises(RepoError, match=r"Location|upload at"):
             blobs.upload(target, b"data")
-
-
-def test_tags_over_pages(registry: Registry, tmp_path: Path) -> None:
-    for tag in "abcde":
-        registry.put_manifest("x", tag, b"{}")
-    reach = hasty(tmp_path)
-    assert open_repository(place(f"{registry.host}/x", reach), reach).tags() == list("abcde")
 
 
 def test_short_names_need_a_registry(tmp_path: Path) -> None:
