@@ -16,25 +16,22 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from capstan import fs, ref, tarstream
+from capstan import fs, ref, tarstream, ui
 from capstan.errors import ImageError
 from capstan.imagefile import read_manifest
 from capstan.manifest import ImageManifest
+from capstan.oci import ARTIFACT, OCI_INDEX, OCI_MANIFEST, REF_NAME, Descriptor, dump
 from capstan.ref import ImageRef
 from capstan.store import Store, StoredImage
 
-ARTIFACT = "application/vnd.capstan.image.v1"
 CONFIG = "application/vnd.capstan.config.v1+json"
 DISK_ZSTD = "application/vnd.capstan.disk.v1+zstd"
 DISK_SIZE, DISK_DIGEST = "capstan.disk.size", "capstan.disk.digest"
-REF_NAME = "org.opencontainers.image.ref.name"
-OCI_INDEX = "application/vnd.oci.image.index.v1+json"
-OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 _BLOB = re.compile(r"(?:\./)?blobs/sha256/([0-9a-f]{64})")
 _TEXTS = {"index.json", "oci-layout", "manifest.json", "repositories"}
@@ -50,22 +47,6 @@ _ONLY_OURS = (
     "`capstan build --from oci-archive:FILE` or `docker-archive:FILE`"
 )
 
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Descriptor:
-    """A blob as manifests speak of it."""
-
-    media_type: str
-    digest: str
-    size: int
-
-    def to_json(self) -> dict[str, object]:
-        """The JSON form."""
-        digest = f"sha256:{self.digest}"
-        return {"mediaType": self.media_type, "digest": digest, "size": self.size}
-
 
 # --- saving ------------------------------------------------------------------------------------
 
@@ -74,7 +55,7 @@ def save(
     images: Sequence[tuple[StoredImage, Sequence[ImageRef]]],
     out: BinaryIO,
     scratch: Path,
-    progress: Progress | None = None,
+    progress: ui.Advance | None = None,
 ) -> None:
     """Write the images, each with the names it shall have, to `out`.
 
@@ -83,7 +64,7 @@ def save(
     index: list[Mapping[str, object]] = []
     done: set[str] = set()
     total = sum(image.disk.stat().st_size for image, _ in images)
-    counter = _Counter(total, progress)
+    counter = ui.Counter(total, progress)
     _file(out, "oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
     for image, names in images:
         entry = _save_image(image, out, scratch, done, counter)
@@ -91,47 +72,43 @@ def save(
             named = {REF_NAME: str(name)} if name is not None else {}
             index.append({**entry, "artifactType": ARTIFACT, "annotations": named})
     text = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": index}
-    _file(out, "index.json", _json(text))
+    _file(out, "index.json", dump(text))
     out.write(tarstream.END)
     out.flush()
 
 
 def _save_image(
-    image: StoredImage, out: BinaryIO, scratch: Path, done: set[str], counter: _Counter
+    image: StoredImage, out: BinaryIO, scratch: Path, done: set[str], counter: ui.Counter
 ) -> dict[str, object]:
     config = _blob(out, CONFIG, image.manifest.to_json(), done)
     packed = scratch / f"{image.digest}.zst"
     with fs.create(packed) as file:
-        disk = _compress(image.disk, file, counter)
+        disk = _compress(image, file, counter)
         if disk.digest not in done:
-            out.write(tarstream.header(f"blobs/sha256/{disk.digest}", disk.size))
+            out.write(tarstream.header(_place(disk.digest), disk.size))
             file.seek(0)
             while data := file.read(_CHUNK):
                 out.write(data)
             out.write(tarstream.padding(disk.size))
             done.add(disk.digest)
     packed.unlink()
-    told = {
-        DISK_SIZE: str(image.disk.stat().st_size),
-        DISK_DIGEST: f"sha256:{image.digest}",
-    }
     text = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
         "artifactType": ARTIFACT,
         "config": config.to_json(),
-        "layers": [{**disk.to_json(), "annotations": told}],
+        "layers": [disk.to_json()],
     }
-    return _blob(out, OCI_MANIFEST, _json(text), done).to_json()
+    return _blob(out, OCI_MANIFEST, dump(text), done).to_json()
 
 
-def _compress(disk: Path, out: BinaryIO, counter: _Counter) -> Descriptor:
+def _compress(image: StoredImage, out: BinaryIO, counter: ui.Counter) -> Descriptor:
     import zstandard
 
     digest = hashlib.sha256()
-    size = 0
+    size = done = 0
     packer = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=False).compressobj()
-    with disk.open("rb") as file:
+    with image.disk.open("rb") as file:
         while True:
             data = file.read(_CHUNK)
             piece = packer.compress(data) if data else packer.flush()
@@ -139,31 +116,33 @@ def _compress(disk: Path, out: BinaryIO, counter: _Counter) -> Descriptor:
             size += len(piece)
             out.write(piece)
             if not data:
-                return Descriptor(DISK_ZSTD, digest.hexdigest(), size)
-            counter.add(len(data))
+                told = {DISK_SIZE: str(done), DISK_DIGEST: f"sha256:{image.digest}"}
+                return Descriptor(DISK_ZSTD, f"sha256:{digest.hexdigest()}", size, told)
+            done += len(data)
+            counter.advance(len(data))
 
 
 def _blob(out: BinaryIO, media_type: str, data: bytes, done: set[str]) -> Descriptor:
-    digest = hashlib.sha256(data).hexdigest()
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
     if digest not in done:
-        _file(out, f"blobs/sha256/{digest}", data)
+        _file(out, _place(digest), data)
         done.add(digest)
     return Descriptor(media_type, digest, len(data))
+
+
+def _place(digest: str) -> str:
+    return f"blobs/{digest.replace(':', '/')}"
 
 
 def _file(out: BinaryIO, name: str, data: bytes) -> None:
     out.write(tarstream.header(name, len(data)) + data + tarstream.padding(len(data)))
 
 
-def _json(value: object) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
-
-
 # --- loading -----------------------------------------------------------------------------------
 
 
 def load(
-    store: Store, source: BinaryIO, where: str, progress: Progress | None = None
+    store: Store, source: BinaryIO, where: str, progress: ui.Advance | None = None
 ) -> Sequence[StoredImage]:
     """Put the images of a stream into the store; `where` names it in errors.
 
@@ -231,7 +210,7 @@ def _entries(scratch: Path, where: str) -> Iterator[Mapping[str, Any]]:
 
 
 def _load_image(
-    store: Store, scratch: Path, entry: Mapping[str, Any], where: str, progress: Progress | None
+    store: Store, scratch: Path, entry: Mapping[str, Any], where: str, progress: ui.Advance | None
 ) -> StoredImage:
     text = entry.get("annotations", {}).get(REF_NAME)
     name = ref.parse(str(text)) if text is not None else None
@@ -264,7 +243,7 @@ def _load_image(
     return store.put(write, name=name, expect=digest)
 
 
-def expand(packed: Path, out: BinaryIO, size: int, progress: Progress | None = None) -> None:
+def expand(packed: Path, out: BinaryIO, size: int, progress: ui.Advance | None = None) -> None:
     """Write the disk in `packed` to the empty file `out`, with holes where it has zeros.
 
     Raises:
@@ -273,7 +252,7 @@ def expand(packed: Path, out: BinaryIO, size: int, progress: Progress | None = N
     import zstandard
 
     unpacker = zstandard.ZstdDecompressor(max_window_size=1 << 27)
-    counter = _Counter(size, progress)
+    counter = ui.Counter(size, progress)
     done = 0
     try:
         with packed.open("rb") as file:
@@ -282,7 +261,7 @@ def expand(packed: Path, out: BinaryIO, size: int, progress: Progress | None = N
                 if done > size:
                     raise tarstream.TarError(f"the disk has more than {size} bytes")
                 _write_sparse(out, data)
-                counter.add(len(data))
+                counter.advance(len(data))
     except zstandard.ZstdError as err:
         raise tarstream.TarError(f"the disk is damaged: {err}") from err
     if done != size:
@@ -321,16 +300,3 @@ def _read(scratch: Path, name: str) -> Any:
     if len(data) > _TEXT_MAX:
         raise tarstream.TarError(f"{name[:12]} is larger than {_TEXT_MAX} bytes")
     return json.loads(data)
-
-
-class _Counter:
-    """Sums up for a progress bar."""
-
-    def __init__(self, total: int, progress: Progress | None) -> None:
-        self._done, self._total, self._progress = 0, total, progress
-
-    def add(self, count: int) -> None:
-        """`count` bytes more."""
-        self._done += count
-        if self._progress is not None:
-            self._progress(self._done, self._total)

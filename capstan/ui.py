@@ -79,6 +79,19 @@ def size(count: int) -> str:
     raise AssertionError
 
 
+class Counter:
+    """Adds up bytes for a progress bar."""
+
+    def __init__(self, total: int, progress: Advance | None) -> None:
+        self._done, self._total, self._progress = 0, total, progress
+
+    def advance(self, count: int) -> None:
+        """`count` more bytes are there (fewer, when some have to come again)."""
+        self._done += count
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+
 @contextlib.contextmanager
 def progress(label: str, *, quiet: bool = False) -> Iterator[Advance | None]:
     """A function that moves a progress bar; None when nobody watches.

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from capstan import __version__
 from capstan.errors import ImageError, RepoError
 from capstan.manifest import ImageManifest
+from capstan.oci import ARTIFACT, OCI_MANIFEST, Descriptor, dump
 from capstan.repo import doc
-from capstan.repo.doc import Descriptor, Doc
+from capstan.repo.doc import Doc
 from capstan.repo.frames import SECTOR, Run
 from capstan.repo.limits import DISK_MAX, FRAME_MAX, PIECES_MAX
 from capstan.repo.packing import KNOWN
-from capstan.repo.registry import OCI_MANIFEST, RawManifest, sha256
+from capstan.repo.registry import RawManifest, sha256
 
-ARTIFACT = "application/vnd.capstan.image.v1"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 DOCUMENT_VERSION = 1
 RUNS_MAX = 4_000_000
@@ -73,7 +73,7 @@ def config_document(artifact: Artifact, notes: Mapping[str, str]) -> bytes:
     """The configuration blob."""
     run = artifact.manifest.config
     ports: dict[str, object] = {port: {} for port in run.ports}
-    return doc.dump(
+    return dump(
         {
             "architecture": "amd64",
             "os": "linux",
@@ -102,7 +102,7 @@ def config_document(artifact: Artifact, notes: Mapping[str, str]) -> bytes:
 
 def manifest_document(artifact: Artifact, config: bytes, notes: Mapping[str, str]) -> bytes:
     """The OCI manifest."""
-    return doc.dump(
+    return dump(
         {
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,

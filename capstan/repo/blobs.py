@@ -22,8 +22,8 @@ from typing import BinaryIO
 
 from capstan import fs
 from capstan.errors import RepoError
+from capstan.oci import Descriptor
 from capstan.repo.answers import NotFound, Transient, clean
-from capstan.repo.doc import Descriptor
 from capstan.repo.http import Live, Request
 from capstan.repo.limits import CHUNK, ERROR_MAX
 from capstan.repo.registry import Repository, lies, sha256, short

@@ -6,9 +6,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from capstan.errors import RepoError
+from capstan.oci import Descriptor
 from capstan.repo.limits import JSON_DEPTH
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -109,11 +110,6 @@ def parse(data: bytes, where: str) -> Doc:
     return Doc(where, value)
 
 
-def dump(value: Mapping[str, object]) -> bytes:
-    """The canonical bytes of a document."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-
 def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value < 1 << 62
 
@@ -128,31 +124,6 @@ def _depth(value: object) -> int:
         inside = item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
         waiting += [(child, depth + 1) for child in inside if isinstance(child, dict | list)]
     return deepest
-
-
-@dataclass(frozen=True, slots=True)
-class Descriptor:
-    """What a manifest says of a blob or of another manifest (OCI image spec, "descriptor")."""
-
-    media_type: str
-    digest: str
-    size: int
-    annotations: Mapping[str, str] = field(default_factory=dict)
-    data: str | None = None  # the content itself, base64
-    platform: tuple[str, str, str] | None = None  # os, architecture, variant
-
-    def to_json(self) -> dict[str, object]:
-        """The object that stands in a manifest."""
-        value: dict[str, object] = {
-            "mediaType": self.media_type,
-            "digest": self.digest,
-            "size": self.size,
-        }
-        if self.annotations:
-            value["annotations"] = dict(self.annotations)
-        if self.data is not None:
-            value["data"] = self.data
-        return value
 
 
 def descriptor(doc: Doc, size_max: int = 1 << 40) -> Descriptor:

@@ -16,22 +16,15 @@ from pathlib import Path
 
 from capstan import fs, ui
 from capstan.errors import RepoError
+from capstan.oci import ARTIFACT, OCI_INDEX, OCI_MANIFEST, Descriptor, dump
 from capstan.ref import ImageRef
-from capstan.repo import artifact, doc, parallel
+from capstan.repo import doc, parallel
 from capstan.repo.blobs import Downloads
-from capstan.repo.doc import Descriptor
 from capstan.repo.limits import CONFIG_MAX
 from capstan.repo.names import HUB, Place, Reach, open_repository
-from capstan.repo.parallel import Meter, Progress
-from capstan.repo.registry import (
-    DOCKER_LIST,
-    DOCKER_MANIFEST,
-    OCI_INDEX,
-    OCI_MANIFEST,
-    RawManifest,
-    Repository,
-    sha256,
-)
+from capstan.repo.parallel import Meter
+from capstan.repo.registry import DOCKER_LIST, DOCKER_MANIFEST, RawManifest, Repository, sha256
+from capstan.ui import Advance
 
 PLATFORM = "linux/amd64"
 ORIGINAL = "dev.capstan.original-digest"
@@ -58,7 +51,7 @@ def fetch_oci(
     reach: Reach,
     *,
     platform: str = PLATFORM,
-    progress: Progress | None = None,
+    progress: Advance | None = None,
     have: Callable[[bytes, bytes], set[str]] | None = None,
 ) -> Path:
     """Load the container image `ref` into the OCI layout directory `into`; gives `into`.
@@ -131,7 +124,7 @@ class _Blobs:
         }
         entry = Descriptor(OCI_MANIFEST, digest, len(manifest), notes).to_json()
         index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}
-        fs.atomic_write(self._into / "index.json", doc.dump(index))
+        fs.atomic_write(self._into / "index.json", dump(index))
         shutil.rmtree(self._into / ".downloads", ignore_errors=True)
 
 
@@ -158,7 +151,7 @@ def _convert(manifest: RawManifest, where: str) -> tuple[Sequence[Descriptor], b
         RepoError: not a container image.
     """
     page = manifest.doc
-    if page.text("artifactType", "") == artifact.ARTIFACT:
+    if page.text("artifactType", "") == ARTIFACT:
         raise RepoError(
             f"{where}: an image of capstan's, not a container image",
             hint=f"`capstan run {where}`, without docker://",
@@ -181,7 +174,7 @@ def _convert(manifest: RawManifest, where: str) -> tuple[Sequence[Descriptor], b
     }
     different = {one.digest: one for one in kept}
     same = manifest.media_type == OCI_MANIFEST
-    return list(different.values()), manifest.data if same else doc.dump(made)
+    return list(different.values()), manifest.data if same else dump(made)
 
 
 def _renamed(one: Descriptor) -> Descriptor:

@@ -14,12 +14,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from capstan.errors import RepoError, UsageError
+from capstan.oci import OCI_MANIFEST, Descriptor, dump
 from capstan.repo import blobs, doc, names
 from capstan.repo.answers import NotFound
-from capstan.repo.doc import Descriptor, Doc
+from capstan.repo.doc import Doc
 from capstan.repo.limits import MANIFEST_MAX
 from capstan.repo.names import Place, Reach, open_repository
-from capstan.repo.registry import EMPTY, EMPTY_TYPE, OCI_MANIFEST, Repository, sha256
+from capstan.repo.registry import EMPTY, EMPTY_TYPE, Repository, sha256
 
 NAME = "index"
 ARTIFACT = "application/vnd.capstan.index.v1+json"
@@ -151,7 +152,7 @@ def _entry(row: Doc) -> Entry:
 
 
 def _write(target: Repository, entries: Sequence[Entry]) -> str:
-    document = doc.dump(
+    document = dump(
         {
             "version": 1,
             "published": int(time.time()),
@@ -169,7 +170,7 @@ def _write(target: Repository, entries: Sequence[Entry]) -> str:
     inline = base64.b64encode(document).decode() if len(document) <= _INLINE_MAX else None
     layer = Descriptor(ARTIFACT, sha256(document), len(document), data=inline)
     empty = Descriptor(EMPTY_TYPE, sha256(EMPTY), len(EMPTY), data="e30=")
-    manifest = doc.dump(
+    manifest = dump(
         {
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from capstan.errors import CapstanError, RepoError, UsageError
+from capstan.oci import dump
 from capstan.repo import doc
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def _encrypt(plain: bytes, password: bytes) -> bytes:
     salt = os.urandom(32)
     box = nacl.secret.SecretBox(_derive(password, salt, _COST, 8, 1))
     nonce = os.urandom(nacl.secret.SecretBox.NONCE_SIZE)
-    content = doc.dump(
+    content = dump(
         {
             "kdf": {
                 "name": "scrypt",

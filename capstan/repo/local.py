@@ -17,6 +17,7 @@ from pathlib import Path
 
 from capstan import fs
 from capstan.errors import RepoError
+from capstan.oci import Descriptor, dump
 from capstan.repo import doc, frames
 from capstan.repo.artifact import Piece
 from capstan.repo.frames import Run
@@ -32,7 +33,7 @@ def note(pieces: Sequence[Piece]) -> bytes:
         {"content": p.content, "runs": [list(run) for run in p.runs], "blob": p.blob.to_json()}
         for p in pieces
     ]
-    return doc.dump({"frames": rows})
+    return dump({"frames": rows})
 
 
 def keep(disk: Path, pieces: Sequence[Piece]) -> None:
@@ -46,12 +47,12 @@ class Frames:
 
     def __init__(self, store: Store) -> None:
         self._places: dict[str, tuple[Path, tuple[Run, ...]]] = {}
-        self._blobs: dict[str, doc.Descriptor] = {}
+        self._blobs: dict[str, Descriptor] = {}
         for path in sorted(store.objects.glob(f"*/{NOTE}")):
             with contextlib.suppress(OSError, RepoError, TypeError, ValueError):
                 self._add(path)
 
-    def blob(self, content: str) -> doc.Descriptor | None:
+    def blob(self, content: str) -> Descriptor | None:
         """The blob that a frame was the last time."""
         return self._blobs.get(content)
 

@@ -9,20 +9,20 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from capstan.repo.answers import Stopped
+from capstan.ui import Advance, Counter
 
 T = TypeVar("T")
-Progress = Callable[[int, int], None]
 WORKERS = 6
 
 
-class Meter:
+class Meter(Counter):
     """Counts bytes from several threads and passes them on; the place where they are stopped."""
 
     def __init__(
-        self, total: int, progress: Progress | None, abort: Callable[[], None] | None = None
+        self, total: int, progress: Advance | None, abort: Callable[[], None] | None = None
     ) -> None:
-        self.done = 0
-        self._total, self._progress, self._abort = total, progress, abort
+        super().__init__(total, progress)
+        self._abort = abort
         self._lock = threading.Lock()
         self._stop = threading.Event()
 
@@ -35,9 +35,7 @@ class Meter:
         if self._stop.is_set():
             raise Stopped("stopped")
         with self._lock:
-            self.done += count
-            if self._progress is not None:
-                self._progress(self.done, self._total)
+            super().advance(count)
 
     def stop(self) -> None:
         """End the other transfers."""

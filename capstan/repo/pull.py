@@ -17,22 +17,17 @@ from typing import BinaryIO
 from capstan import ui
 from capstan.errors import ImageError, RepoError
 from capstan.manifest import ImageManifest
+from capstan.oci import ARTIFACT, OCI_INDEX
 from capstan.ref import ImageRef
 from capstan.repo import artifact, frames, local, packing, parallel
 from capstan.repo.artifact import Artifact, Piece
 from capstan.repo.blobs import Downloads
 from capstan.repo.limits import CONFIG_MAX
 from capstan.repo.names import Place, Reach, open_repository
-from capstan.repo.parallel import Meter, Progress
-from capstan.repo.registry import (
-    DOCKER_LIST,
-    OCI_INDEX,
-    RawManifest,
-    Repository,
-    lies,
-    short,
-)
+from capstan.repo.parallel import Meter
+from capstan.repo.registry import DOCKER_LIST, RawManifest, Repository, lies, short
 from capstan.store import Store, StoredImage, read_manifest
+from capstan.ui import Advance
 
 Verify = Callable[[Repository, str], None]
 """Refuses, by raising, a manifest digest that is not signed as it must be."""
@@ -58,7 +53,7 @@ class Pulled:
     bytes_received: int
 
 
-def pull(request: PullRequest, store: Store, progress: Progress | None = None) -> Pulled:
+def pull(request: PullRequest, store: Store, progress: Advance | None = None) -> Pulled:
     """Bring an image into the store.
 
     Raises:
@@ -85,7 +80,7 @@ def pull(request: PullRequest, store: Store, progress: Progress | None = None) -
 def _ours(source: Repository, index: RawManifest) -> RawManifest:
     """Our image in an index that has several things."""
     for entry in index.doc.children("manifests", 1000):
-        if entry.text("artifactType", "") == artifact.ARTIFACT:
+        if entry.text("artifactType", "") == ARTIFACT:
             return source.manifest(entry.text("digest"))
     raise RepoError(
         f"{source.full_name}: an index without an image of capstan's",
@@ -97,7 +92,7 @@ class _Loader:
     """Puts one image together."""
 
     def __init__(
-        self, source: Repository, store: Store, wanted: Artifact, progress: Progress | None
+        self, source: Repository, store: Store, wanted: Artifact, progress: Advance | None
     ) -> None:
         self._source, self._store, self._wanted = source, store, wanted
         self._downloads = Downloads(store.root / "downloads")

@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 
 from capstan.errors import ImageError, RepoError
 from capstan.extents import FileBlocks
+from capstan.oci import OCI_MANIFEST, Descriptor
 from capstan.repo import artifact, blobs, frames, local, packing, parallel
 from capstan.repo.artifact import Artifact, Piece
-from capstan.repo.doc import Descriptor
 from capstan.repo.limits import MANIFEST_MAX
 from capstan.repo.names import Place, Reach, open_repository
-from capstan.repo.parallel import Meter, Progress
-from capstan.repo.registry import OCI_MANIFEST, Repository, sha256
+from capstan.repo.parallel import Meter
+from capstan.repo.registry import Repository, sha256
 from capstan.store import Store, StoredImage
+from capstan.ui import Advance
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Pushed:
     bytes_sent: int
 
 
-def push(request: PushRequest, store: Store, progress: Progress | None = None) -> Pushed:
+def push(request: PushRequest, store: Store, progress: Advance | None = None) -> Pushed:
     """Put an image into a registry.
 
     Raises:

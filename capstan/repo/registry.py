@@ -12,14 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from capstan.errors import RepoError
+from capstan.oci import OCI_INDEX, OCI_MANIFEST, Descriptor
 from capstan.repo import doc
 from capstan.repo.answers import Answer, NotFound, clean
-from capstan.repo.doc import Descriptor
 from capstan.repo.http import Http, Request
 from capstan.repo.limits import ERROR_MAX, MANIFEST_MAX
 
-OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 MANIFESTS = (OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST)

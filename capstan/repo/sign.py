@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from capstan.errors import RepoError, UsageError
+from capstan.oci import OCI_MANIFEST, Descriptor, dump
 from capstan.repo import blobs, doc, keys
 from capstan.repo.answers import NotFound
-from capstan.repo.doc import Descriptor
-from capstan.repo.registry import OCI_MANIFEST, RawManifest, Repository, sha256, short
+from capstan.repo.registry import RawManifest, Repository, sha256, short
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import (
@@ -45,7 +45,7 @@ def sign(target: Repository, digest: str, key: EllipticCurvePrivateKey) -> None:
     Raises:
         RepoError: the registry refuses.
     """
-    statement = doc.dump(
+    statement = dump(
         {
             "critical": {
                 "identity": {"docker-reference": target.full_name},
@@ -60,7 +60,7 @@ def sign(target: Repository, digest: str, key: EllipticCurvePrivateKey) -> None:
     notes = {ANNOTATION: keys.sign(key, statement)}
     mine = Descriptor(STATEMENT, sha256(statement), len(statement), notes)
     layers = [*_present(target, digest, key.public_key()), mine]
-    config = doc.dump(
+    config = dump(
         {
             "architecture": "",
             "os": "",
@@ -71,7 +71,7 @@ def sign(target: Repository, digest: str, key: EllipticCurvePrivateKey) -> None:
     )
     if not target.has_blob(sha256(config), len(config)):
         blobs.upload(target, config)
-    manifest = doc.dump(
+    manifest = dump(
         {
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,

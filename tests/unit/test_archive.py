@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capstan import archive, fs, ref, tarstream
+from capstan import archive, fs, oci, ref, tarstream
 from capstan.errors import ImageError
 from capstan.store import Store
 from tests.lib.stored import put
@@ -83,7 +83,7 @@ def test_it_is_an_image_layout(place: Store) -> None:
     assert json.loads(files["oci-layout"]) == {"imageLayoutVersion": "1.0.0"}
     (entry,) = json.loads(files["index.json"])["manifests"]
     blob = files["blobs/sha256/" + entry["digest"].removeprefix("sha256:")]
-    assert len(blob) == entry["size"] and json.loads(blob)["artifactType"] == archive.ARTIFACT
+    assert len(blob) == entry["size"] and json.loads(blob)["artifactType"] == oci.ARTIFACT
     for name, data in files.items():
         if name.startswith("blobs/"):
             assert hashlib.sha256(data).hexdigest() == name.rpartition("/")[2]

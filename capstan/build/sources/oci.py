@@ -25,8 +25,8 @@ from capstan.build.sources.limits import Limits, Meter
 from capstan.build.sources.streams import Damaged, Digest, Hashed, Plain, Readable, decompress
 from capstan.build.sources.tarball import TarReader
 from capstan.errors import BuildError, UsageError
+from capstan.oci import REF_NAME
 
-REF_NAME = "org.opencontainers.image.ref.name"
 INDEXES = {
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
