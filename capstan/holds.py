@@ -30,8 +30,8 @@ _PIN = "pin-"
 class Hold:
     """An image that cannot be removed until `close`; also the value of a `with` block."""
 
-    def __init__(self, fd: int, path: Path) -> None:
-        self._fd, self._path = fd, path
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
 
     def fileno(self) -> int:
         """The descriptor to pass on to a process that shall hold the image as well."""
@@ -58,21 +58,17 @@ def hold(place: Path, owner: str) -> Hold:
     fs.about_to("create", folder)
     folder.mkdir(exist_ok=True)
     owners(place)  # those of dead processes do not pile up
-    fd, name = tempfile.mkstemp(prefix="hold-", dir=folder)
+    fd, _ = tempfile.mkstemp(prefix="hold-", dir=folder)
     fcntl.flock(fd, fcntl.LOCK_EX)
     os.write(fd, json.dumps({"owner": owner}).encode())
-    return Hold(fd, Path(name))
+    return Hold(fd)
 
 
 def pin(place: Path, owner: str, path: Path) -> None:
     """Keep the object in `place` as long as `path` exists; again for the same path: once."""
     record = {"owner": owner, "path": os.fspath(path)}
-    fs.atomic_write(_pin_file(place, path), json.dumps(record).encode())
-
-
-def unpin(place: Path, path: Path) -> None:
-    """Undo `pin`; nothing happens when there was none."""
-    fs.unlink(_pin_file(place, path))
+    key = hashlib.sha256(os.fsencode(path)).hexdigest()
+    fs.atomic_write(place / FOLDER / f"{_PIN}{key[:32]}", json.dumps(record).encode())
 
 
 def owners(place: Path) -> list[str]:
@@ -87,11 +83,6 @@ def owners(place: Path) -> list[str]:
         else:
             found.append(owner)
     return found
-
-
-def _pin_file(place: Path, path: Path) -> Path:
-    key = hashlib.sha256(os.fsencode(path)).hexdigest()
-    return place / FOLDER / f"{_PIN}{key[:32]}"
 
 
 def _owner(path: Path) -> str | None:

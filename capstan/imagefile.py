@@ -79,15 +79,18 @@ def read_manifest(disk: Path) -> ImageManifest:
     return ImageManifest.from_json(data, str(disk))
 
 
-def read_kernel(disk: Path) -> bytes:
-    """The kernel inside the image file `disk`.
+def read_kernel(disk: Path, expect: str) -> bytes:
+    """The kernel inside the image file `disk`; `expect` is its SHA-256 by the manifest.
 
     Raises:
-        ImageError: it cannot be read or is damaged.
+        ImageError: it cannot be read, is damaged, or another one.
     """
     data, header = _read_part(disk, manifest.KERNEL_OFFSET, lambda h: h.kernel_size)
-    if hashlib.sha256(data).digest() != header.kernel_sha256:
+    digest = hashlib.sha256(data)
+    if digest.digest() != header.kernel_sha256:
         raise ImageError(f"{disk}: the kernel is damaged", hint="build or pull it again")
+    if digest.hexdigest() != expect:
+        raise ImageError(f"{disk}: the kernel is not the one the manifest names")
     return data
 
 

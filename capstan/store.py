@@ -39,7 +39,7 @@ from capstan.manifest import ImageManifest
 from capstan.ref import ImageRef
 from capstan.storenames import Names, add_repo, no_image, point, read_repos, target
 
-__all__ = ["Header", "Hold", "Removed", "Store", "StoredImage", "read_kernel", "read_manifest"]
+__all__ = ["Header", "Hold", "Removed", "Store", "StoredImage", "read_manifest"]
 
 GRACE = 600.0
 CACHE_MAX = 32
@@ -278,12 +278,6 @@ class Store:
         with self._locked():
             holds.pin(self._object(digest), owner, path)
 
-    def unpin(self, digest: str, path: Path) -> None:
-        """Undo `pin` before `path` is gone."""
-        with self._locked():
-            if (self.objects / digest).is_dir():
-                holds.unpin(self.objects / digest, path)
-
     def owners(self, digest: str) -> Sequence[str]:
         """Who holds the image."""
         if not (self.objects / digest / holds.FOLDER).is_dir():
@@ -422,10 +416,7 @@ class Store:
         """The image's kernel as a file of its own, taken out once."""
         path = self.kernels / f"{description.kernel.sha256}.elf"
         if not path.is_file() or path.stat().st_size != description.kernel.size:
-            data = read_kernel(disk)
-            if hashlib.sha256(data).hexdigest() != description.kernel.sha256:
-                raise ImageError(f"{disk}: the kernel is not the one the manifest names")
-            fs.atomic_write(path, data)
+            fs.atomic_write(path, read_kernel(disk, description.kernel.sha256))
         return path
 
     @contextlib.contextmanager

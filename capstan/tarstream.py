@@ -62,16 +62,15 @@ class Member:
         self.size = 0
 
 
-def header(name: str, size: int, *, is_dir: bool = False) -> bytes:
+def header(name: str, size: int) -> bytes:
     """The header of a file that belongs to root and has no time."""
     encoded = name.encode()
     if len(encoded) > 100:
         raise TarError(f"{name}: too long a name")
     octal = b"%011o\0" % size if size < _OCTAL_MAX else b"\x80" + size.to_bytes(11, "big")
-    mode = b"0000755\0" if is_dir else b"0000644\0"
     zeros = b"0000000\0"
-    head = encoded.ljust(100, b"\0") + mode + zeros * 2 + octal + b"%011o\0" % 0
-    tail = (b"5" if is_dir else b"0").ljust(101, b"\0") + b"ustar\x0000" + bytes(64) + zeros * 2
+    head = encoded.ljust(100, b"\0") + b"0000644\0" + zeros * 2 + octal + b"%011o\0" % 0
+    tail = b"0".ljust(101, b"\0") + b"ustar\x0000" + bytes(64) + zeros * 2
     total = sum(head) + sum(tail) + 8 * 0x20
     return (head + b"%06o\0 " % total + tail).ljust(BLOCK, b"\0")
 

@@ -153,9 +153,6 @@ def test_a_pin_lasts_as_long_as_its_path(place: Store, tmp_path: Path) -> None:
     assert place.owners(image.digest) == ["instance 1"]
     folder.rmdir()
     assert place.owners(image.digest) == []
-    folder.mkdir()
-    place.pin(image.digest, "instance 1", folder)
-    place.unpin(image.digest, folder)
     place.remove("a")
 
 
