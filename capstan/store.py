@@ -39,7 +39,7 @@ from capstan.manifest import ImageManifest
 from capstan.ref import ImageRef
 from capstan.storenames import Names, add_repo, no_image, point, read_repos, target
 
-__all__ = ["Header", "Hold", "Removed", "Store", "StoredImage", "read_manifest"]
+__all__ = ["Header", "Hold", "Removed", "Store", "StoredImage", "WrongImage", "read_manifest"]
 
 GRACE = 600.0
 CACHE_MAX = 32
@@ -73,6 +73,10 @@ class Removed:
 
     names: tuple[ImageRef, ...]
     digest: str | None
+
+
+class WrongImage(ImageError):
+    """What was written is another image than the one that was wanted."""
 
 
 class Store:
@@ -331,7 +335,7 @@ class Store:
         `notes` are kept as files beside it. When `write` raises, nothing is left behind.
 
         Raises:
-            ImageError: `expect` is given and not the ID of what was written.
+            WrongImage: `expect` is given and not the ID of what was written.
         """
         with self._locked():
             pass  # a store of another version is told, or brought up to date, before the work
@@ -343,7 +347,7 @@ class Store:
                 out.seek(0)
                 digest = hashlib.file_digest(out, "sha256").hexdigest()
             if expect is not None and digest != expect:
-                raise ImageError(f"the image has the ID {digest[:12]}, not {expect[:12]} as told")
+                raise WrongImage(f"the image has the ID {digest[:12]}, not {expect[:12]} as told")
             for note, data in {MANIFEST: description.to_json(), **(notes or {})}.items():
                 fs.atomic_write(temp / note, data)
             temp.chmod(0o755)

@@ -7,6 +7,7 @@ configuration states. What has arrived of a pull that breaks stays in the downlo
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from capstan.repo.limits import CONFIG_MAX
 from capstan.repo.names import Place, Reach, open_repository
 from capstan.repo.parallel import Meter
 from capstan.repo.registry import DOCKER_LIST, RawManifest, Repository, lies, short
-from capstan.store import Store, StoredImage, read_manifest
+from capstan.store import Store, StoredImage, WrongImage, read_manifest
 from capstan.ui import Advance
 
 Verify = Callable[[Repository, str], None]
@@ -95,6 +96,7 @@ class _Loader:
         self, source: Repository, store: Store, wanted: Artifact, progress: Advance | None
     ) -> None:
         self._source, self._store, self._wanted = source, store, wanted
+        self._digest = wanted.image.removeprefix("sha256:")
         self._downloads = Downloads(store.root / "downloads")
         self._known = local.Frames(store)
         self._meter = Meter(wanted.blob_bytes, progress, source.http.abort)
@@ -109,7 +111,10 @@ class _Loader:
         self._downloads.clean()
         notes = {local.NOTE: local.note(self._wanted.pieces)}
         try:
-            image = self._store.put(self._write, name=name, notes=notes)
+            image = self._store.put(self._write, name=name, notes=notes, expect=self._digest)
+        except WrongImage as err:
+            how = "the frames make another image than stated"
+            raise lies(self._source.full_name, "image", how) from err
         except OSError as err:
             raise RepoError(
                 f"{self._source.full_name}: the image cannot be written: {err.strerror}",
@@ -120,12 +125,11 @@ class _Loader:
         return image
 
     def _stored(self) -> StoredImage | None:
-        digest = self._wanted.image.removeprefix("sha256:")
         try:
-            here = self._store.find(digest)
+            here = self._store.find(self._digest)
         except ImageError:  # damaged: the pull repairs it
             return None
-        return here if here is not None and here.digest == digest else None
+        return here if here is not None and here.digest == self._digest else None
 
     def _write(self, out: BinaryIO) -> ImageManifest:
         out.truncate(self._wanted.size)
@@ -142,13 +146,10 @@ class _Loader:
                 frames.write(fd, piece.runs, content)
 
         parallel.each(one, by_blob.values(), self._meter)
-        out.seek(0)
-        if hashlib.file_digest(out, "sha256").hexdigest() != self._wanted.image[7:]:  # type: ignore[arg-type]
-            raise lies(self._source.full_name, "image", "the frames make another image than stated")
-        inside = read_manifest(Path(f"/proc/self/fd/{fd}"))
-        if inside != self._wanted.manifest:
-            raise lies(self._source.full_name, "image", "its manifest is not the one announced")
-        return inside
+        with contextlib.suppress(ImageError):
+            if read_manifest(Path(f"/proc/self/fd/{fd}")) == self._wanted.manifest:
+                return self._wanted.manifest
+        raise lies(self._source.full_name, "image", "its manifest is not the one announced")
 
     def _content(self, piece: Piece) -> bytes:
         """The content of a frame, checked."""
