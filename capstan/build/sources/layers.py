@@ -84,13 +84,24 @@ def read_layer(layer: Layer, contents: Contents, meter: Meter) -> Rows:
     Raises:
         BuildError: it is damaged, or asks for more than the limits.
     """
-    rows = _recall(layer, contents, meter)
+    name = layer.known_as
+    rows = _load(name, contents) if name is not None else None
     if rows is None:
         rows = _unpack(layer, contents, meter)
-        if layer.known_as is not None:
+        if name is not None:
             text = json.dumps(_dump(rows), separators=(",", ":"))
-            fs.atomic_write(_place(layer.known_as, contents), text.encode())
+            fs.atomic_write(_place(name, contents), text.encode())
+        return rows
+    meter.more_bytes(rows.unpacked, layer.name)
+    count = len(rows.entries) + len(rows.hidden)
+    cost = sum(sum(map(len, row.path)) + len(row.target) for row in rows.entries)
+    meter.more_entries(cost, layer.name, "in all", count)
     return rows
+
+
+def is_remembered(diff_id: str, contents: Contents) -> bool:
+    """Whether a layer was unpacked before, and all of its contents are there."""
+    return _load(diff_id, contents) is not None
 
 
 def _unpack(layer: Layer, contents: Contents, meter: Meter) -> Rows:
@@ -219,12 +230,10 @@ def _dump_row(row: Row) -> list[object]:
     ]
 
 
-def _recall(layer: Layer, contents: Contents, meter: Meter) -> Rows | None:
+def _load(name: str, contents: Contents) -> Rows | None:
     """What was remembered of a layer; None when it is not known or a content is missing."""
-    if layer.known_as is None:
-        return None
     try:
-        raw: Any = json.loads(_place(layer.known_as, contents).read_bytes())
+        raw: Any = json.loads(_place(name, contents).read_bytes())
         if raw["version"] != VERSION:
             return None
         rows = Rows([_load_row(row) for row in raw["entries"]], unpacked=int(raw["unpacked"]))
@@ -234,23 +243,7 @@ def _recall(layer: Layer, contents: Contents, meter: Meter) -> Rows | None:
     for row in rows.entries:
         if row.content and contents.facts(row.content, row.size) is None:
             return None
-    meter.more_bytes(rows.unpacked, layer.name)
-    count = len(rows.entries) + len(rows.hidden)
-    cost = sum(sum(map(len, row.path)) + len(row.target) for row in rows.entries)
-    meter.more_entries(cost, layer.name, "in all", count)
     return rows
-
-
-def is_remembered(diff_id: str, contents: Contents) -> bool:
-    """Whether a layer was unpacked before, and all of its contents are there."""
-    try:
-        raw: Any = json.loads(_place(diff_id, contents).read_bytes())
-        if raw["version"] != VERSION:
-            return False
-        rows = [_load_row(row) for row in raw["entries"]]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return False
-    return all(not row.content or contents.facts(row.content, row.size) for row in rows)
 
 
 def _load_row(raw: Any) -> Row:

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, Protocol
 from capstan.build.sources import limits
 from capstan.build.sources.layers import Layer
 from capstan.build.sources.limits import Limits, Meter
-from capstan.build.sources.streams import Damaged, Digest, Hashed, Plain, Readable, decompress
+from capstan.build.sources.streams import Damaged, Digest, Hashed, Head, Plain, Readable, decompress
 from capstan.build.sources.tarball import TarReader
 from capstan.errors import BuildError, UsageError
 from capstan.oci import REF_NAME
@@ -185,8 +185,7 @@ def _plain_file(file: BinaryIO, scratch: Path, allowed: Limits, where: str) -> B
     """The archive itself, or an unnamed file with what it unpacks to."""
     import tempfile
 
-    head = decompress(file)
-    is_plain = type(head).__name__ == "_Head"
+    is_plain = isinstance(decompress(file), Head)
     file.seek(0)
     if is_plain:
         return file

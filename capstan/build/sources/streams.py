@@ -105,13 +105,14 @@ class _Gzip:
                 return data
 
 
-class _Head:
-    """A stream whose first bytes were looked at already."""
+class Head:
+    """Bytes as they are, of which the first were looked at already."""
 
     def __init__(self, head: bytes, raw: Readable) -> None:
         self._head, self._raw = head, raw
 
     def read(self, size: int = PIECE, /) -> bytes:
+        """The next bytes."""
         if self._head:
             data, self._head = self._head[:size], self._head[size:]
             return data
@@ -124,7 +125,7 @@ class _Zstd:
 
         self._error: type[Exception] = zstandard.ZstdError
         decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW_MAX)
-        source: BinaryIO = _Head(head, raw)  # type: ignore[assignment]
+        source: BinaryIO = Head(head, raw)  # type: ignore[assignment]
         self._read: Callable[[int], bytes] = decompressor.stream_reader(
             source, read_size=PIECE, read_across_frames=True
         ).read
@@ -152,7 +153,7 @@ def decompress(raw: Readable) -> Readable:
     for magic, name in _OTHERS.items():
         if head.startswith(magic):
             raise Damaged(f"compressed with {name}, which layers are not (gzip, zstd or none)")
-    return _Head(head, raw)
+    return Head(head, raw)
 
 
 class Plain:
