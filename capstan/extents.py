@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Where the data of an image's files is: what the builder's reader says and a push cuts along."""
+"""Where data is: of an image's files, which a push cuts along, and of a file with holes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import errno
+import os
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 
@@ -18,3 +20,18 @@ class Block(NamedTuple):
 
 FileBlocks = Sequence[Block]
 """The blocks of one file in the file's order, holes left out."""
+
+
+def data_ranges(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """(start, end) of what is no hole between `start` and `end` of a file."""
+    at = start
+    while at < end:
+        try:
+            data = os.lseek(fd, at, os.SEEK_DATA)
+            at = os.lseek(fd, data, os.SEEK_HOLE)
+        except OSError as err:
+            if err.errno != errno.ENXIO:
+                raise
+            return  # only a hole is left
+        if data < end:
+            yield data, min(at, end)

@@ -23,6 +23,8 @@ MANIFEST_MAX = 508 << 10
 KERNEL_OFFSET = 1 << 20
 KERNEL_MAX = 3 << 20
 MAGIC = b"CAPSTAN\0"
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where programs are looked for when nothing else is said."""
 
 
 @dataclass(frozen=True, slots=True)

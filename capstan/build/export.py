@@ -14,13 +14,14 @@ import os
 import shutil
 import stat
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 from capstan import fs, proc
 from capstan.build.zfs.reader import Entry, Filesystem, Pool
 from capstan.errors import CapstanError, ImageError
+from capstan.extents import data_ranges
 from capstan.store import StoredImage
 
 Progress = Callable[[int, int], None]
@@ -42,7 +43,7 @@ def to_raw_file(image: StoredImage, path: Path, progress: Progress | None = None
     with image.disk.open("rb") as disk, fs.atomic_file(path) as out:
         size = os.fstat(disk.fileno()).st_size
         out.truncate(size)
-        for start, end in _extents(disk.fileno(), size):
+        for start, end in data_ranges(disk.fileno(), 0, size):
             at = start
             while at < end:
                 count = min(end - at, _CHUNK)
@@ -150,18 +151,6 @@ def _copy(source: int, target: int, count: int, at: int) -> int:
         if err.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
             raise
     return os.pwrite(target, os.pread(source, count, at), at)
-
-
-def _extents(fd: int, size: int) -> Iterator[tuple[int, int]]:
-    """(start, end) of what is not a hole."""
-    at = 0
-    while at < size:
-        try:
-            start = os.lseek(fd, at, os.SEEK_DATA)
-        except OSError:  # ENXIO: only a hole is left
-            return
-        at = os.lseek(fd, start, os.SEEK_HOLE)
-        yield start, at
 
 
 class _Content(io.RawIOBase):

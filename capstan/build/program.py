@@ -16,8 +16,8 @@ from pathlib import Path
 from capstan.build.closure import Closure
 from capstan.build.rootfs import Found, Tree, unreadable
 from capstan.errors import BuildError, UsageError
+from capstan.manifest import DEFAULT_PATH
 
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MAX_SCRIPTS = 4
 MAX_FIRST_LINE = 256
 
@@ -37,7 +37,7 @@ def guest_path(tree: Tree, path: Path) -> str:
     if is_plain and tree.find(text) is not None:
         return _lexical(text)
     if not path.exists() and not path.is_symlink():
-        named = _search(tree, text, os.environ.get("PATH") or DEFAULT_PATH)
+        named = tree.search(text, os.environ.get("PATH") or DEFAULT_PATH)
         if named is not None:
             return named
         raise UsageError(f"{text} does not exist", hint="give the path of a program or directory")
@@ -105,25 +105,13 @@ def _locate(tree: Tree, name: str, folders: str, workdir: str) -> str:
                 hint="name it in `files:` (guest: host), or give its path on this machine",
             )
         return _lexical(path)
-    found = _search(tree, name, folders)
+    found = tree.search(name, folders)
     if found is None:
         raise BuildError(
             f"the program {name} is in no directory of {folders}",
             hint="write its whole path in cmdline, and name it in `files:` if it is your own",
         )
     return found
-
-
-def _search(tree: Tree, name: str, folders: str) -> str | None:
-    """The program `name` in a PATH."""
-    if not name or "/" in name:
-        return None
-    for folder in folders.split(":"):
-        path = f"{folder.rstrip('/')}/{name}"
-        found = tree.find(path) if folder.startswith("/") else None
-        if found is not None and found.is_file and found.mode & 0o111:
-            return path
-    return None
 
 
 def _first_line(found: Found) -> bytes | None:
@@ -175,7 +163,7 @@ def _through_env(tree: Tree, name: str, rest: str, folders: str) -> tuple[str, .
             f"{name}: `env {rest}` is more than a program's name",
             hint="write #!/usr/bin/env NAME; variables go into `env:` of a Capstanfile",
         )
-    found = words[0] if words[0].startswith("/") else _search(tree, words[0], folders)
+    found = words[0] if words[0].startswith("/") else tree.search(words[0], folders)
     if found is None or tree.find(found) is None:
         raise BuildError(
             f"{name}: its interpreter {words[0]} is in no directory of {folders}",

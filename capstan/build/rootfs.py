@@ -117,6 +117,17 @@ class Tree:
         """
         return self._walk(path, add=False, lower=lower)
 
+    def search(self, name: str, folders: str) -> str | None:
+        """Where the program `name` is in a PATH."""
+        if not name or "/" in name:
+            return None
+        for folder in folders.split(":"):
+            path = f"{folder.rstrip('/')}/{name}"
+            found = self.find(path) if folder.startswith("/") else None
+            if found is not None and found.is_file and found.mode & 0o111:
+                return path
+        return None
+
     def children(self, path: str) -> list[str]:
         """The sorted names in the directory `path` of both layers; empty when it is none."""
         found = self.find(path)
@@ -197,11 +208,11 @@ class Tree:
                 node.mode, node.mtime_ns = status.st_mode, status.st_mtime_ns
             self._copy_dir(node, host, guest, replace=True)
         else:
-            self._place(guest, self._node(host, status))
+            self.place(guest, self._node(host, status))
 
     def put(self, guest: str, data: bytes, mode: int = 0o644) -> None:
         """Put a file made of `data` at `guest`."""
-        self._place(guest, Node(stat.S_IFREG | mode, mtime_ns=UNSET, source=data))
+        self.place(guest, Node(stat.S_IFREG | mode, mtime_ns=UNSET, source=data))
 
     def make_dir(self, guest: str, mode: int = 0o755) -> Node:
         """The directory `guest`, made when it is missing, its parents too."""
@@ -367,9 +378,6 @@ class Tree:
 
     def place(self, guest: str, node: Node) -> None:
         """Put a node that is no directory at `guest`, over what is there."""
-        self._place(guest, node)
-
-    def _place(self, guest: str, node: Node) -> None:
         parent, _, name = guest.rstrip("/").rpartition("/")
         if name in {"", ".", ".."}:
             raise BuildError(f"{guest}: not a place for a file")

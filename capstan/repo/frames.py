@@ -19,7 +19,7 @@ from pathlib import Path
 
 from capstan import manifest
 from capstan.errors import ImageError
-from capstan.extents import Block, FileBlocks
+from capstan.extents import Block, FileBlocks, data_ranges
 
 SECTOR = 4096
 PIECE = 1 << 20  # of a file's content
@@ -151,13 +151,8 @@ def _used(fd: int, start: int, end: int) -> Iterator[Run]:
     """The runs of sectors in a part of the disk file that are not zero."""
     at = start
     run: Run | None = None
-    while at < end:
-        try:
-            data = os.lseek(fd, at, os.SEEK_DATA)
-        except OSError:  # ENXIO: a hole to the end
-            break
+    for data, hole in data_ranges(fd, start, end):
         at = max(at, data // SECTOR * SECTOR)
-        hole = min(os.lseek(fd, max(data, at), os.SEEK_HOLE), end)
         while at < hole:
             length = min(SECTOR, end - at)
             if _read(fd, at, length) != _ZERO[:length]:

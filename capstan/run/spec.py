@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from capstan import units
 from capstan.errors import UsageError
+from capstan.manifest import DEFAULT_PATH, ImageManifest
 from capstan.run import lan, names, net
 from capstan.run.lan import Lan
 from capstan.run.net import NetOptions, NetSpec
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from capstan.manifest import ImageManifest
 
 parse_size = units.parse_size
 
@@ -34,10 +34,7 @@ READY_DEADLINE = 30.0
 """For the program to start."""
 QUIT_DEADLINE = 3.0
 """For QEMU to go when it was asked to."""
-DEFAULT_ENV = {
-    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "HOME": "/root",
-}
+DEFAULT_ENV = {"PATH": DEFAULT_PATH, "HOME": "/root"}
 
 
 class Accel(Enum):

@@ -17,9 +17,8 @@ from typing import Any
 from capstan.build.rootfs import Tree
 from capstan.build.sources.streams import Damaged
 from capstan.build.sources.users import find_user, tables_of_tree
-from capstan.manifest import RunConfig
+from capstan.manifest import DEFAULT_PATH, RunConfig
 
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PORT = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(tcp|udp))?")
 _REAL_TIME = re.compile(r"(SIG)?RTM(IN|AX)([+-][0-9]+)?", re.IGNORECASE)
 _ENV_NAME = re.compile(r"[^=\0]+")

@@ -103,11 +103,8 @@ def find_program(tree: Tree, name: str, config: RunConfig) -> Found | None:
     """The file that the command `name` means, None when there is none."""
     if "/" in name:
         return tree.find(posixpath.join(config.workdir, name))
-    for folder in config.env.get("PATH", "").split(":"):
-        found = tree.find(f"{folder.rstrip('/')}/{name}") if folder.startswith("/") else None
-        if found is not None and found.is_file and found.mode & 0o111:
-            return found
-    return None
+    path = tree.search(name, config.env.get("PATH", ""))
+    return tree.find(path) if path is not None else None
 
 
 def _kind(found: Found | None) -> str:

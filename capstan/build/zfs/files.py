@@ -17,6 +17,7 @@ from pathlib import Path
 from capstan.build.zfs.dmu import BlockTable, BlockWriter, Packed
 from capstan.build.zfs.layout import BLOCK_MAX, Ot, align
 from capstan.errors import BuildError
+from capstan.extents import data_ranges
 
 _ZERO = bytes(BLOCK_MAX)
 _BATCH_BYTES = 1 << 20
@@ -156,7 +157,7 @@ def _blocks_of_file(content: Content, path: Path) -> Iterator[tuple[int, bytes]]
         _set_size(content, size)
         step = content.block_size
         is_sparse = before.st_blocks * 512 < size
-        for start, end in _data_ranges(fd, size, step) if is_sparse else [(0, size)]:
+        for start, end in _blocks_with_data(fd, size, step) if is_sparse else [(0, size)]:
             for at in range(start, end, step):
                 yield at // step, _read(fd, at, min(step, size - at), path).ljust(step, b"\0")
         after = os.fstat(fd)
@@ -166,17 +167,13 @@ def _blocks_of_file(content: Content, path: Path) -> Iterator[tuple[int, bytes]]
         os.close(fd)
 
 
-def _data_ranges(fd: int, size: int, step: int) -> Iterator[tuple[int, int]]:
+def _blocks_with_data(fd: int, size: int, step: int) -> Iterator[tuple[int, int]]:
     """The parts of a sparse file that are no holes, widened to whole blocks."""
     at = 0
-    while at < size:
-        try:
-            data = os.lseek(fd, at, os.SEEK_DATA)
-            hole = os.lseek(fd, data, os.SEEK_HOLE)
-        except OSError:  # ENXIO: nothing but a hole to the end
-            return
-        start, at = data // step * step, min(size, align(hole, step))
-        yield start, at
+    for data, hole in data_ranges(fd, 0, size):
+        start, at = max(at, data // step * step), min(size, align(hole, step))
+        if start < at:
+            yield start, at
 
 
 def _read(fd: int, at: int, size: int, path: Path) -> bytes:
