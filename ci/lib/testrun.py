@@ -134,7 +134,10 @@ def main() -> int:
                 step, ["make", "-s", JOBS, "-C", "tests/guest_host", "check"], 900
             ),
         ),
-        ("boot tests", lambda step: tests(step, "tests/boot", 600)),
+        (
+            "boot tests",
+            lambda step: tests(step, "tests/boot", 600, "-n", "2", "--dist", "loadgroup"),
+        ),
     ]
     if "--no-gates" not in sys.argv[1:]:
         deadline = 12 * 3600 if is_long else 1800

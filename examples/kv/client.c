@@ -110,19 +110,13 @@ static void flush(struct client *c)
         send_bytes(c, c->kv->out, n);
 }
 
-void client_put(struct client *c, const void *p, size_t n)
+void client_put_more(struct client *c, const void *p, size_t n)
 {
-    struct kv *kv = c->kv;
-
-    if (__builtin_expect(kv->out_len + n > OUT_BYTES, 0)) {
-        flush(c);
-        if (n > OUT_BYTES / 2) {
-            send_bytes(c, p, n);
-            return;
-        }
-    }
-    memcpy(kv->out + kv->out_len, p, n);
-    kv->out_len += n;
+    flush(c);
+    if (n > OUT_BYTES / 2)
+        send_bytes(c, p, n);
+    else
+        client_put(c, p, n);
 }
 
 void client_put_value(struct client *c, struct item *it)

@@ -163,7 +163,19 @@ struct client {
 };
 
 extern const struct capstan_handlers listener_handlers, udp_handlers;
-void client_put(struct client *c, const void *p, size_t n);
+/* There is no room for them with the answers before. */
+void client_put_more(struct client *c, const void *p, size_t n);
+static inline void client_put(struct client *c, const void *p, size_t n)
+{
+    struct kv *kv = c->kv;
+
+    if (__builtin_expect(kv->out_len + n > OUT_BYTES, 0)) {
+        client_put_more(c, p, n);
+        return;
+    }
+    __builtin_memcpy(kv->out + kv->out_len, p, n);
+    kv->out_len += n;
+}
 static inline void client_say(struct client *c, const char *text)
 {
     client_put(c, text, __builtin_strlen(text));
