@@ -52,17 +52,17 @@ class Downloads:
         Raises:
             RepoError: it cannot be had.
         """
-        place = self.path(wanted.digest)
-        if place.is_file() and place.stat().st_size == wanted.size:
-            with place.open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() == wanted.digest[7:]:
-                    advance(wanted.size)
-                    return place
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with self._part(place) as (path, file):
-            Download(source, wanted, file, advance).run()
-            fs.rename(path, place)
-        return place
+        with self._opened(source, wanted, advance):
+            return self.path(wanted.digest)
+
+    def read(self, source: Repository, wanted: Descriptor, advance: Advance) -> bytes:
+        """The blob, also when another process removes its file meanwhile.
+
+        Raises:
+            RepoError: it cannot be had.
+        """
+        with self._opened(source, wanted, advance) as file:
+            return file.read()
 
     def forget(self, digest: str) -> None:
         """The blob is not needed any more."""
@@ -75,6 +75,26 @@ class Downloads:
             with contextlib.suppress(OSError):
                 if now - path.stat().st_mtime > _MAX_AGE:
                     path.unlink()
+
+    @contextlib.contextmanager
+    def _opened(
+        self, source: Repository, wanted: Descriptor, advance: Advance
+    ) -> Iterator[BinaryIO]:
+        """The right file, from its start."""
+        place = self.path(wanted.digest)
+        with contextlib.ExitStack() as stack:
+            file: BinaryIO | None = None
+            with contextlib.suppress(FileNotFoundError):
+                file = stack.enter_context(place.open("rb"))
+            if file is not None and _is(file, wanted):
+                advance(wanted.size)
+            else:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                path, file = stack.enter_context(self._part(place))
+                Download(source, wanted, file, advance).run()
+                fs.rename(path, place)
+            file.seek(0)
+            yield file
 
     @contextlib.contextmanager
     def _part(self, place: Path) -> Iterator[tuple[Path, BinaryIO]]:
@@ -99,6 +119,12 @@ class Downloads:
                         own.unlink(missing_ok=True)
                 return
         raise RepoError(f"{place}: somebody else is loading this blob", hint="try again")
+
+
+def _is(file: BinaryIO, wanted: Descriptor) -> bool:
+    if os.fstat(file.fileno()).st_size != wanted.size:
+        return False
+    return hashlib.file_digest(file, "sha256").hexdigest() == wanted.digest[7:]  # type: ignore[arg-type]
 
 
 class Download:

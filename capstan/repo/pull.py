@@ -106,6 +106,7 @@ class _Loader:
         """The image in the store, known as `name`."""
         here = self._stored()
         if here is not None and here.manifest == self._wanted.manifest:
+            self._forget()  # of a pull that was killed at its end
             return self._store.label(here, name)
         self._check_room()
         self._downloads.clean()
@@ -120,9 +121,12 @@ class _Loader:
                 f"{self._source.full_name}: the image cannot be written: {err.strerror}",
                 hint=f"the store is {self._store.root} (CAPSTAN_ROOT): check its disk",
             ) from err
+        self._forget()
+        return image
+
+    def _forget(self) -> None:
         for piece in self._wanted.pieces:
             self._downloads.forget(piece.blob.digest)
-        return image
 
     def _stored(self) -> StoredImage | None:
         try:
@@ -157,9 +161,8 @@ class _Loader:
         if here is not None:
             self._meter.advance(piece.blob.size)
             return here
-        path = self._downloads.get(self._source, piece.blob, self._advance)
+        blob = self._downloads.read(self._source, piece.blob, self._advance)
         where = f"{self._source.full_name}: blob {short(piece.blob.digest)}"
-        blob = path.read_bytes()
         for is_exact in (False, True):
             content = packing.unpack(piece.blob.media_type, blob, piece.size, where, is_exact)
             if hashlib.sha256(content).hexdigest() == piece.content.removeprefix("sha256:"):
