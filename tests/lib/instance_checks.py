@@ -335,18 +335,19 @@ def cut_log(host: Host) -> Iterator[str]:
 
 
 def small_log(host: Host) -> Iterator[str]:
-    """What rotation leaves is the end, without a gap."""
+    """What rotation leaves is the end of each stream, without a gap; of one it may be nothing."""
     line = ["run", "-d", "--name", "small", "--log-opt", "max-size=16K", "--log-opt", "max-file=2"]
     host.run(*line, "instance", "count", "20000", "0")
     host.run("wait", "small")
     done = host.call("logs", "small")
     out, err = numbers(done.out), numbers(done.err)
-    expect(out == [n for n in range(out[0], 20_001) if n % 3], "a gap in the end of stdout")
-    expect(err == list(range(err[0], 20_001, 3)), "a gap in the end of stderr")
-    kept = sorted([*out, *err])
+    for name, found, rests in (("stdout", out, (1, 2)), ("stderr", err, (0,))):
+        whole = [n for n in range(1, 20_001) if n % 3 in rests]
+        expect(found == whole[len(whole) - len(found) :], f"not the end of {name}, or a gap")
+    kept = len(out) + len(err)
     size = sum(path.stat().st_size for path in host.folder_of("small").glob("log.*.json"))
-    expect(20_000 in kept and size <= 2 * 16384 + 200, f"{kept[-1:]} in {size} bytes")
-    yield f"max-size=16K, max-file=2: the last {len(kept)} lines in {size} bytes"
+    expect(kept > 0 and 16384 <= size <= 2 * 16384 + 200, f"{kept} lines in {size} bytes")
+    yield f"max-size=16K, max-file=2: the last {kept} lines in {size} bytes"
 
 
 # --- restarts --------------------------------------------------------------------------------
