@@ -52,6 +52,7 @@ class Case:
     output: Sequence[str] = ()
     memory: str = "256M"
     cpus: int = 1
+    one_cpu_on_tcg: bool = False
     seconds: float = 15
     nets: Sequence[str] = ("user", "tap")
     families: Sequence[int] = (4, 6)
@@ -214,6 +215,8 @@ def execute(run: Run, servers: Hosts, prefix: Sequence[str] = ()) -> str:
     by_family = {socket.AF_INET: 4, socket.AF_INET6: 6}
     reaches = [reach for reach in reaches if by_family[reach.family] in case.families]
     options += [f"--accel={run.accel}", f"--machine={run.machine}", "--timeout=300"]
+    if case.one_cpu_on_tcg and run.accel == "tcg":
+        options.append("--cpus=1")
     if case.is_client:
         return _run_client(run, servers, prefix, options, reaches)
     return _run_server(run, servers, prefix, options, reaches)

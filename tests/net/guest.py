@@ -232,7 +232,7 @@ def running(
         try:
             yield guest
         except (Broken, OSError, AssertionError, ValueError) as err:
-            said = "\n".join(f"    {line}" for line in guest.output().splitlines()[-15:])
+            said = "\n".join(f"    {line}" for line in guest.output().splitlines()[-60:])
             raise Broken(f"{type(err).__name__}: {err}\n{said}") from err
         finally:
             child.kill()
