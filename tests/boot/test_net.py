@@ -23,8 +23,6 @@ from tests.boot.test_tinyguest import ACCELS, pytestmark
 __all__ = ["pytestmark"]
 SOURCE = Path(__file__).with_name("net_echo.c")
 DEADLINE = 30.0
-# They know their address beforehand: it is the first free tap's.
-TAP = pytest.mark.xdist_group("tap")
 has_tap = pytest.mark.skipif(
     os.geteuid() != 0 or not os.access(tap.TUN_DEVICE, os.W_OK),
     reason="a tap needs root and /dev/net/tun",
@@ -122,7 +120,6 @@ def test_user_network_reaches_ipv6(machine: str) -> None:
 
 
 @has_tap
-@TAP
 @pytest.mark.net
 @MACHINES
 @pytest.mark.parametrize("more", [[], ["--cpus=2"], ["--kernel-word=torture", "--cpus=2"]])
@@ -142,7 +139,6 @@ def test_tap(server: Path, machine: str, more: list[str], tmp_path: Path) -> Non
 
 
 @has_tap
-@TAP
 @pytest.mark.net
 def test_an_idle_guest_burns_nothing(server: Path) -> None:
     spec = net.plan(net.NetOptions(net="tap"), (), net.host_interfaces(), b"123")
