@@ -14,17 +14,14 @@ import os
 import shutil
 import stat
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from capstan import fs, proc
+from capstan import fs, proc, ui
 from capstan.build.zfs.reader import Entry, Filesystem, Pool
 from capstan.errors import CapstanError, ImageError
 from capstan.extents import data_ranges
 from capstan.store import StoredImage
-
-Progress = Callable[[int, int], None]
 
 _CHUNK = 4 << 20
 _CONVERT_SECONDS = 1800.0
@@ -38,7 +35,7 @@ _KINDS = {
 }
 
 
-def to_raw_file(image: StoredImage, path: Path, progress: Progress | None = None) -> None:
+def to_raw_file(image: StoredImage, path: Path, progress: ui.Advance | None = None) -> None:
     """Copy the disk to `path`, with its holes."""
     with image.disk.open("rb") as disk, fs.atomic_file(path) as out:
         size = os.fstat(disk.fileno()).st_size
@@ -55,15 +52,13 @@ def to_raw_file(image: StoredImage, path: Path, progress: Progress | None = None
                     progress(at, size)
 
 
-def to_raw_stream(image: StoredImage, out: BinaryIO, progress: Progress | None = None) -> None:
+def to_raw_stream(image: StoredImage, out: BinaryIO, progress: ui.Advance | None = None) -> None:
     """Write all bytes of the disk to `out`."""
-    done, total = 0, image.disk.stat().st_size
+    counter = ui.Counter(image.disk.stat().st_size, progress)
     with image.disk.open("rb") as disk:
         while data := disk.read(_CHUNK):
             out.write(data)
-            done += len(data)
-            if progress is not None:
-                progress(done, total)
+            counter.advance(len(data))
     out.flush()
 
 
@@ -90,7 +85,7 @@ def to_qcow2(image: StoredImage, path: Path) -> None:
     fs.sync_dir(path.parent)
 
 
-def to_tar(image: StoredImage, out: BinaryIO, progress: Progress | None = None) -> None:
+def to_tar(image: StoredImage, out: BinaryIO, progress: ui.Advance | None = None) -> None:
     """Write the tree of the image to `out`.
 
     Raises:

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from capstan import __version__, manifest, paths, ref, upkeep
+from capstan import __version__, manifest, paths, ref, ui, upkeep
 from capstan.build import base, elf
 from capstan.build.check import warnings_of
 from capstan.build.collect import BuildOptions, Plan, collect
 from capstan.build.linktree import link_tree, linked_before
 from capstan.build.reuse import BuildKey
-from capstan.build.rootfs import Tree, unreadable
+from capstan.build.rootfs import unreadable
 from capstan.errors import BuildError, CapstanError
 from capstan.manifest import ImageManifest, KernelInfo, LinkedFile, PoolInfo, Step
 from capstan.ref import ImageRef
@@ -32,7 +32,6 @@ from capstan.store import Header, Store, StoredImage
 
 __all__ = ["BuildOptions", "Kernel", "Plan", "build_path", "collect", "resolve_or_build"]
 
-Progress = Callable[[int, int], None]
 Notify = Callable[[str], None]
 
 WARNINGS = "warnings.json"
@@ -52,7 +51,7 @@ def build_path(
     path: Path,
     args: Sequence[str] = (),
     options: BuildOptions | None = None,
-    progress: Progress | None = None,
+    progress: ui.Advance | None = None,
     notify: Notify | None = None,
 ) -> StoredImage:
     """The image made from the program, script, directory or Capstanfile `path`.
@@ -96,7 +95,7 @@ def _make(
     options: BuildOptions,
     store: Store,
     talk: _Talk,
-    more: tuple[str, ImageRef | None, BuildKey, Progress | None],
+    more: tuple[str, ImageRef | None, BuildKey, ui.Advance | None],
 ) -> StoredImage:
     """The new image in the store."""
     title, name, key, progress = more
@@ -157,7 +156,7 @@ class _Talk:
 def resolve_or_build(
     target: str,
     options: BuildOptions | None = None,
-    progress: Progress | None = None,
+    progress: ui.Advance | None = None,
     notify: Notify | None = None,
 ) -> StoredImage:
     """The image called `target`, or the one made from the file or directory `target`.
@@ -219,7 +218,7 @@ def assemble(
     linked: tuple[LinkedFile, ...] = (),
     compress: bool = True,
     link: bool = True,
-    progress: Progress | None = None,
+    progress: ui.Advance | None = None,
 ) -> ImageManifest:
     """Write the whole image to `out`; the manifest inside it.
 
@@ -228,13 +227,17 @@ def assemble(
     from capstan.build.zfs.writer import write_pool
 
     pool_name = pool_name_for(title.partition(":")[0])
+    advance = None
+    if progress is not None:
+        total = sum(facts.size for facts in plan.tree.facts.values())
+        advance = ui.Counter(total, progress).advance
     pool = write_pool(
         plan.tree.root,
         out,
         name=pool_name,
         created=plan.created,
         compress=compress,
-        progress=_counter(plan.tree, progress) if progress is not None else None,
+        progress=advance,
     )
     description = ImageManifest(
         name=title,
@@ -279,19 +282,6 @@ def _steps(
         Step("kernel", kernel.sha256[:12], 1, len(kernel.data)),
         Step("build", ", ".join(words)[:STEP_MAX]),
     )
-
-
-def _counter(tree: Tree, progress: Progress) -> Callable[[int], None]:
-    """A function that hears of more bytes and passes on (bytes so far, bytes in all)."""
-    total = sum(facts.size for facts in tree.facts.values())
-    done = 0
-
-    def more(count: int) -> None:
-        nonlocal done
-        done += count
-        progress(done, total)
-
-    return more
 
 
 def pool_name_for(name: str) -> str:
